@@ -1,0 +1,31 @@
+"""The back ends: a portable ONNX file in, something that runs out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagdeploy.errors import UsageError
+
+if __name__ != "pagdeploy.engines":  # the repository's root on sys.path would load a second copy
+    raise ImportError("import pagdeploy.engines, not engines")
+
+if TYPE_CHECKING:
+    from pagdeploy.engines.base import Engine
+
+
+def engine_named(name: str) -> Engine:
+    """The engine that the user asked for.
+
+    Raises:
+        UsageError: there is no engine of that name.
+    """
+    from pagdeploy.engines.ort import OnnxRuntimeEngine
+
+    engines: list[Engine] = [OnnxRuntimeEngine()]
+    for engine in engines:
+        if engine.name == name:
+            return engine
+    raise UsageError(
+        f"There is no engine named {name!r}.",
+        remedy=f"Choose one of: {', '.join(engine.name for engine in engines)}.",
+    )

@@ -1,0 +1,1 @@
+"""A pixel-gated network trained on procedurally rendered rooms, with its data and weights."""

@@ -1,0 +1,188 @@
+"""Train the rooms networks as the PAG paper does: dense first, then gates with a density target.
+
+Kong and Fowlkes 2018 (arXiv 1805.01556): the dense network learns all tasks; then gates are put
+in, their decisions are sampled with Gumbel noise and passed straight through, and a KL term per
+gate pulls the share of computed pixels to the target while the task losses go on. The last part
+of the training runs without noise, on the very decisions that a deployed gate takes.
+
+Run: python -m pagdeploy.examples.rooms.train --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pagdeploy.examples.rooms.dataset import TRAINING_SEEDS, Batch, RoomSet, training_set
+from pagdeploy.examples.rooms.model import TARGETS, dense, gated, save_weights
+from pagdeploy.exporters.models.pag_resnet import PAGResNet
+from pagdeploy.exporters.modules import PAGGate, sparsity_kl
+
+BATCH = 16
+SPARSITY_WEIGHT = 3.0
+HOTTEST, COLDEST = 1.0, 0.1
+"""First and last Gumbel temperature; 0.1 is the official default."""
+
+NOISE_ENDS = 0.6
+"""Share of the gated training after which no gate draws noise any more."""
+
+CLASS_WEIGHTS = torch.tensor([0.7, 1.0, 0.5, 2.0, 1.6, 1.3, 2.4, 1.1])
+"""About the square root of the inverse class frequency, in the order of `CLASSES`."""
+
+
+def task_losses(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+    """The four weighted task losses, scalars, by task.
+
+    Segmentation: cross-entropy. Boundary: cross-entropy with both kinds of pixel given equal
+    weight (Xie and Tu 2015, arXiv 1504.06375, equation 2). Depth: |log d - log d*|. Normals:
+    1 - cosine.
+    """
+    segmentation, boundary, depth, normals = outputs
+    positive = batch.boundary.mean()
+    weight = torch.where(batch.boundary > 0, 1 - positive, positive)  # (N, 1, H, W)
+    edges = F.binary_cross_entropy_with_logits(boundary, batch.boundary, weight)
+    ratio = torch.log(depth + 1e-3) - torch.log(batch.depth)  # (N, 1, H, W)
+    cosine = (normals * batch.normals).sum(1)  # (N, H, W)
+    return {
+        "segmentation": F.cross_entropy(segmentation, batch.classes, CLASS_WEIGHTS),
+        "boundary": 4 * edges,
+        "depth": 1.5 * ratio.abs().mean(),
+        "normals": 2 * (1 - cosine).mean(),
+    }
+
+
+def optimiser(model: nn.Module, rate: float, steps: int) -> tuple[
+    torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler
+]:
+    """AdamW whose rate rises for 5 % of the steps and then falls along a cosine."""
+    adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
+
+    def factor(step: int) -> float:
+        warm = max(1, steps // 20)
+        if step < warm:
+            return (step + 1) / warm
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+
+
+def set_noise(model: PAGResNet, share: float, source: random.Random) -> None:
+    """Let each gate, MultiPool's included, draw noise with probability `share` in this step."""
+    for module in model.modules():
+        if isinstance(module, PAGGate):
+            module.noise = source.random() < share
+
+
+def start_gates(model: PAGResNet, target: float) -> None:
+    """Give every gate logits that are near zero and compute `target` of the pixels."""
+    with torch.no_grad():
+        for gate in model.gates().values():
+            if isinstance(gate.head, nn.Conv2d) and gate.head.bias is not None:
+                nn.init.normal_(gate.head.weight, std=0.05)
+                gate.head.bias.copy_(torch.tensor([0.0, math.log(target / (1 - target))]))
+
+
+def train(
+    model: PAGResNet,
+    rooms: RoomSet,
+    *,
+    name: str,
+    steps: int,
+    rate: float,
+    target: float | None,
+    seed: int,
+    out: Path,
+) -> PAGResNet:
+    """Train for `steps` batches and write `out`/`name`.safetensors; `target` None means dense."""
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    adam, schedule = optimiser(model, rate, steps)
+    source = random.Random(seed)
+    started = time.perf_counter()
+    for step, batch in enumerate(rooms.training_batches(BATCH, steps, seed)):
+        progress = step / steps
+        if target is not None:
+            cooled = min(1.0, progress / NOISE_ENDS)
+            model.set_temperature(HOTTEST * (COLDEST / HOTTEST) ** cooled)
+            set_noise(model, 1 - cooled, source)
+        image = batch.image.contiguous(memory_format=torch.channels_last)
+        losses = task_losses(model(image), batch)
+        densities: list[float] = []
+        if target is not None:
+            masks = [gate.mask for gate in model.gates().values() if gate.mask is not None]
+            losses["sparsity"] = SPARSITY_WEIGHT * torch.stack(
+                [sparsity_kl(mask, target) for mask in masks]
+            ).sum()
+            densities = [float(mask.detach()[:, 1].mean()) for mask in masks]
+        adam.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        adam.step()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            parts = " ".join(f"{key} {float(value):.3f}" for key, value in losses.items())
+            shares = " ".join(f"{density:.2f}" for density in densities)
+            seconds = time.perf_counter() - started
+            print(f"{name} {step + 1}/{steps} {seconds:.0f} s  {parts}  {shares}", flush=True)
+        if step % 1000 == 999:
+            save_weights(model, out / f"{name}.safetensors")
+    save_weights(model, out / f"{name}.safetensors")
+    return model
+
+
+def main() -> None:
+    """Train the dense network, then every gated one from it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--data", type=Path, help="folder for the rendered scenes; default: out")
+    parser.add_argument("--scenes", type=int, default=len(TRAINING_SEEDS))
+    parser.add_argument("--dense-steps", type=int, default=12_000)
+    parser.add_argument("--gated-steps", type=int, default=6_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    np.random.seed(arguments.seed)
+    out: Path = arguments.out
+    started = time.perf_counter()
+    seeds = range(TRAINING_SEEDS.start, TRAINING_SEEDS.start + arguments.scenes)
+    rooms = training_set(arguments.data or out, seeds, arguments.threads)
+    print(f"{len(rooms)} scenes ready after {time.perf_counter() - started:.0f} s", flush=True)
+    base = train(
+        dense(),
+        rooms,
+        name="dense",
+        steps=arguments.dense_steps,
+        rate=3e-3,
+        target=None,
+        seed=arguments.seed,
+        out=out,
+    )
+    for number, (name, target) in enumerate(TARGETS.items(), start=1):
+        model = gated()
+        model.load_dense(base.state_dict())
+        start_gates(model, target)
+        train(
+            model,
+            rooms,
+            name=name,
+            steps=arguments.gated_steps,
+            rate=1.5e-3,
+            target=target,
+            seed=arguments.seed + number,
+            out=out,
+        )
+    print(f"all done after {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Gated networks of the literature, one family a file."""

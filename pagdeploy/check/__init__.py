@@ -1,0 +1,1 @@
+"""Does the engine say what the reference says?"""

@@ -1,0 +1,68 @@
+"""Comparing numbers: a scale-free error, held to a bound that belongs to the precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Largest scale-free error of a whole network, by precision. Float32: another order of summation
+# in some fifty layers; the half formats: their rounding, grown through the same layers.
+NETWORK_BOUNDS = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One output of the engine held to the reference's.
+
+    Attributes:
+        name: Of the output.
+        error: max |engine - reference| / max |reference|; infinite if a NaN or an infinity
+            stands where the reference has none.
+        bound: What the error may be.
+        worst: Coordinate of the largest difference.
+        engine_value: There.
+        reference_value: There.
+    """
+
+    name: str
+    error: float
+    bound: float
+    worst: tuple[int, ...]
+    engine_value: float
+    reference_value: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the bound."""
+        return self.error <= self.bound
+
+
+def compare(
+    name: str, engine: npt.NDArray[Any], reference: npt.NDArray[Any], bound: float
+) -> Comparison:
+    """Compare one output; equal NaNs and infinities count as equal.
+
+    Args:
+        name: Of the output.
+        engine: Any shape and numeric dtype.
+        reference: Of the same shape.
+        bound: Largest error that passes.
+    """
+    if engine.shape != reference.shape:
+        return Comparison(name, float("inf"), bound, (), float("nan"), float("nan"))
+    if engine.size == 0:
+        return Comparison(name, 0.0, bound, (), 0.0, 0.0)
+    a, b = engine.astype(np.float64), reference.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(a == b, 0.0, np.abs(a - b))
+    difference = np.where(np.isnan(a) & np.isnan(b), 0.0, difference)
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    finite = np.abs(b[np.isfinite(b)])
+    scale = float(finite.max()) if finite.size else 0.0
+    largest = float(difference.max())
+    error = largest / scale if scale else (0.0 if largest == 0 else float("inf"))
+    worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+    return Comparison(name, error, bound, worst, float(a[worst]), float(b[worst]))

@@ -1,0 +1,101 @@
+"""Replacing one node by several, with names that lead back to where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir import tape
+
+from pagdeploy.ops import DOMAIN
+
+Operand = ir.Value | npt.NDArray[np.generic]
+_log = logging.getLogger("pagdeploy.passes")
+
+
+def nodes_of(model: ir.Model, op_type: str, domain: str = DOMAIN) -> Iterator[ir.Node]:
+    """Every node of one op, subgraphs included; the graph may be edited while iterating."""
+    found = [
+        node
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if node.op_type == op_type and node.domain == domain
+    ]
+    return iter(found)
+
+
+def skip(node: ir.Node, why: str) -> None:
+    """Say why a pass leaves a node alone; shown by -v."""
+    _log.info("%s (%s) stays: %s", node.name, node.op_type, why)
+
+
+def constant_of(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array behind a value that is an initializer or a Constant, else None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def is_zero(value: ir.Value | None) -> bool:
+    """Whether a value is known to be zero everywhere."""
+    array = constant_of(value)
+    return array is not None and not np.any(array)
+
+
+class Replacement:
+    """The nodes that take one node's place.
+
+    Operands are values or numpy arrays; arrays become initializers, shared if equal.
+
+    Args:
+        model: Owns the node, perhaps in a subgraph.
+        node: The node to replace; it must have one output.
+    """
+
+    def __init__(self, model: ir.Model, node: ir.Node) -> None:
+        self._model = model
+        self._node = node
+        self._tape = tape.Tape()
+
+    def op(
+        self,
+        op_type: str,
+        *operands: Operand,
+        domain: str = "",
+        **attributes: int | float | str | Sequence[int],
+    ) -> ir.Value:
+        """Add one node and return its output."""
+        inputs = [self.constant(o) if isinstance(o, np.ndarray) else o for o in operands]
+        name = f"{self._node.name}/{op_type}_{len(self._tape.nodes)}"
+        value = self._tape.op(op_type, inputs, attributes, domain=domain, name=name)  # type: ignore[arg-type]
+        value.name = name
+        return value
+
+    def constant(self, array: npt.NDArray[np.generic]) -> ir.Value:
+        """An initializer of the main graph that holds the array."""
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:12]
+        shape = "x".join(map(str, array.shape)) or "scalar"
+        name = f"{array.dtype}_{shape}_{digest}"
+        initializers = self._model.graph.initializers
+        if name not in initializers:
+            tensor = ir.tensor(array, name=name)
+            value = ir.Value(
+                name=name,
+                type=ir.TensorType(tensor.dtype),
+                shape=tensor.shape,
+                const_value=tensor,
+            )
+            self._model.graph.register_initializer(value)
+        return initializers[name]
+
+    def finish(self, result: ir.Value) -> None:
+        """Put the nodes in; `result` takes over the old output's name, type, shape and uses."""
+        graph = self._node.graph
+        assert graph is not None, "a node that is being replaced lies in a graph"
+        ir.convenience.replace_nodes_and_values(
+            graph, self._node, [self._node], self._tape.nodes, self._node.outputs, [result]
+        )

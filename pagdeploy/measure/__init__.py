@@ -1,0 +1,1 @@
+"""How long things take, measured so that two of them can be compared."""
