@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from pagdeploy.examples.rooms.layout import CLASSES
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
@@ -40,7 +40,7 @@ def save_weights(model: PAGResNet, path: Path) -> None:
         for name, value in model.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+    path.write_bytes(save(state))
 
 
 def load_weights(model: PAGResNet, path: Path) -> None:

@@ -23,12 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pagdeploy.examples.rooms.dataset import TRAINING_SEEDS, Batch, RoomSet, training_set
-from pagdeploy.examples.rooms.model import TARGETS, dense, gated, save_weights
+from pagdeploy.examples.rooms.model import TARGETS, dense, gated, load_weights, save_weights
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
 from pagdeploy.exporters.modules import PAGGate, sparsity_kl
 
 BATCH = 16
 SPARSITY_WEIGHT = 3.0
+SOFT_WEIGHT = 0.3
+"""Weight of the KL term on the probabilities, relative to the term on the decisions."""
+
 HOTTEST, COLDEST = 1.0, 0.1
 """First and last Gumbel temperature; 0.1 is the official default."""
 
@@ -58,6 +61,21 @@ def task_losses(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
         "depth": 1.5 * ratio.abs().mean(),
         "normals": 2 * (1 - cosine).mean(),
     }
+
+
+def sparsity_loss(model: PAGResNet, target: float) -> tuple[Tensor, list[float]]:
+    """The weighted sum of the gates' KL terms, and the density of each gate in this batch.
+
+    The term on the decisions loses its gradient when a gate computes all pixels or none; a
+    weaker one on the probabilities still has a gradient there and brings the gate back.
+    """
+    total, densities = torch.zeros(()), []
+    for gate in model.gates().values():
+        if gate.mask is not None and gate.probabilities is not None:
+            total = total + sparsity_kl(gate.mask, target)
+            total = total + SOFT_WEIGHT * sparsity_kl(gate.probabilities, target)
+            densities.append(float(gate.mask.detach()[:, 1].mean()))
+    return SPARSITY_WEIGHT * total, densities
 
 
 def optimiser(model: nn.Module, rate: float, steps: int) -> tuple[
@@ -101,7 +119,7 @@ def train(
     target: float | None,
     seed: int,
     out: Path,
-) -> PAGResNet:
+) -> None:
     """Train for `steps` batches and write `out`/`name`.safetensors; `target` None means dense."""
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam, schedule = optimiser(model, rate, steps)
@@ -117,25 +135,20 @@ def train(
         losses = task_losses(model(image), batch)
         densities: list[float] = []
         if target is not None:
-            masks = [gate.mask for gate in model.gates().values() if gate.mask is not None]
-            losses["sparsity"] = SPARSITY_WEIGHT * torch.stack(
-                [sparsity_kl(mask, target) for mask in masks]
-            ).sum()
-            densities = [float(mask.detach()[:, 1].mean()) for mask in masks]
+            losses["sparsity"], densities = sparsity_loss(model, target)
         adam.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         adam.step()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
-            parts = " ".join(f"{key} {float(value):.3f}" for key, value in losses.items())
+            parts = " ".join(f"{key} {float(value.detach()):.3f}" for key, value in losses.items())
             shares = " ".join(f"{density:.2f}" for density in densities)
             seconds = time.perf_counter() - started
             print(f"{name} {step + 1}/{steps} {seconds:.0f} s  {parts}  {shares}", flush=True)
         if step % 1000 == 999:
             save_weights(model, out / f"{name}.safetensors")
     save_weights(model, out / f"{name}.safetensors")
-    return model
 
 
 def main() -> None:
@@ -144,8 +157,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--data", type=Path, help="folder for the rendered scenes; default: out")
     parser.add_argument("--scenes", type=int, default=len(TRAINING_SEEDS))
-    parser.add_argument("--dense-steps", type=int, default=12_000)
-    parser.add_argument("--gated-steps", type=int, default=6_000)
+    parser.add_argument("--dense", type=Path, help="dense weights to start from, not trained again")
+    parser.add_argument("--dense-steps", type=int, default=10_000)
+    parser.add_argument("--gated-steps", type=int, default=5_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -157,16 +171,20 @@ def main() -> None:
     seeds = range(TRAINING_SEEDS.start, TRAINING_SEEDS.start + arguments.scenes)
     rooms = training_set(arguments.data or out, seeds, arguments.threads)
     print(f"{len(rooms)} scenes ready after {time.perf_counter() - started:.0f} s", flush=True)
-    base = train(
-        dense(),
-        rooms,
-        name="dense",
-        steps=arguments.dense_steps,
-        rate=3e-3,
-        target=None,
-        seed=arguments.seed,
-        out=out,
-    )
+    base = dense()
+    if arguments.dense:
+        load_weights(base, arguments.dense)
+    else:
+        train(
+            base,
+            rooms,
+            name="dense",
+            steps=arguments.dense_steps,
+            rate=3e-3,
+            target=None,
+            seed=arguments.seed,
+            out=out,
+        )
     for number, (name, target) in enumerate(TARGETS.items(), start=1):
         model = gated()
         model.load_dense(base.state_dict())

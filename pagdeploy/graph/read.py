@@ -11,6 +11,8 @@ from pagdeploy.errors import IncompatibleArtifact, UsageError
 if TYPE_CHECKING:
     import onnx
 
+# onnx.AttributeProto's FLOAT, INT and INTS, by number so that importing this module is cheap.
+_KINDS = {1: "float", 2: "int", 7: "ints"}
 _GET_AGAIN = "Export it again, or fetch the file again if it was copied."
 
 
@@ -74,9 +76,8 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
 def _refuse_external_data(model: onnx.ModelProto, name: str) -> None:
     import onnx
 
-    tensors = list(model.graph.initializer)
     graphs = [model.graph, *_subgraphs(model.graph)]
-    tensors += [t for graph in graphs[1:] for t in graph.initializer]
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
     for graph in graphs:
         for node in graph.node:
             tensors += [a.t for a in node.attribute if a.HasField("t")]
@@ -91,12 +92,19 @@ def _refuse_external_data(model: onnx.ModelProto, name: str) -> None:
 def _refuse_unknown_ops(model: onnx.ModelProto, name: str) -> None:
     import onnx
 
+    from pagdeploy.ops import DOMAIN
+    from pagdeploy.ops.derive import check_node
+
     functions = {(f.domain, f.name) for f in model.functions}
     opsets = {o.domain: o.version for o in model.opset_import}
     unknown: Counter[str] = Counter()
     graphs = [model.graph, *_subgraphs(model.graph)]
     for node in (node for graph in graphs for node in graph.node):
         domain = "" if node.domain == "ai.onnx" else node.domain
+        if domain == DOMAIN:
+            kinds = {a.name: _KINDS.get(a.type, "another kind") for a in node.attribute}
+            check_node(node.op_type, kinds, list(node.input), name=node.name)
+            continue
         if (node.domain, node.op_type) in functions:
             continue
         version = opsets.get(node.domain, opsets.get(domain, 1))

@@ -102,6 +102,7 @@ class _Lowering:
         self.group = node.attributes.get_int("group")
         self.channels = weight.shape[1] * self.group
         self.is_add = node.attributes.get_int("mode") == Mode.ADD
+        self.x_last = self.put.op("Transpose", x, perm=[0, 2, 3, 1])  # (N, H, W, C)
 
     def run(self) -> None:
         put = self.put
@@ -160,7 +161,7 @@ class _Lowering:
         self, height: ir.Value, width: ir.Value
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         top, left, bottom, right = self.pads
-        channels_last = self.put.op("Transpose", self.x, perm=[0, 2, 3, 1])  # (N, H, W, C)
+        channels_last = self.x_last
         if any(self.pads):
             pads = np.array([0, top, left, 0, 0, bottom, right, 0], np.int64)
             channels_last = self.put.op("Pad", channels_last, pads, mode="constant")
@@ -217,10 +218,13 @@ class _Lowering:
         array = constant_of(base)
         if array is not None and array.size == 1:
             channels_last = put.op("Expand", array.reshape(1, 1, 1, 1), full)
-        elif base.shape is not None and base.shape == self.node.outputs[0].shape:
-            channels_last = put.op("Transpose", base, perm=[0, 2, 3, 1])
-        else:  # it may be smaller than the output: only equal shapes prove that it is not
-            channels_last = put.op("Expand", put.op("Transpose", base, perm=[0, 2, 3, 1]), full)
+        else:
+            channels_last = self.x_last
+            if base is not self.x:
+                channels_last = put.op("Transpose", base, perm=[0, 2, 3, 1])
+            if base.shape is None or base.shape != self.node.outputs[0].shape:
+                # Only equal shapes prove that the base is not smaller than the output.
+                channels_last = put.op("Expand", channels_last, full)
         return put.op("Reshape", channels_last, _ints(-1, self.out_channels))
 
 

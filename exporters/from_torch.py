@@ -1,0 +1,286 @@
+"""A trained PyTorch model in, one portable ONNX file out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.defs
+import onnx_ir as ir
+import onnxscript
+import torch
+import torch.onnx
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from pagdeploy.errors import BuildFailed, UsageError
+from pagdeploy.exporters import portable, signature
+from pagdeploy.exporters.modules import PerforatedConv2d
+from pagdeploy.exporters.opset import to_opset17
+from pagdeploy.exporters.signature import DynamicShapes
+from pagdeploy.exporters.torch_ops import pag_gate, perforated_conv
+from pagdeploy.files import replacing_file
+from pagdeploy.ops import DOMAIN, VERSION
+from pagdeploy.ops.derive import MIN_OPSET, register_schemas
+
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Dropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+# Which argument of a layer says that it trains.
+_TRAINING_FLAG = {
+    torch.ops.aten.batch_norm.default: 5,
+    torch.ops.aten.instance_norm.default: 5,
+    torch.ops.aten.dropout.default: 2,
+    torch.ops.aten.feature_dropout.default: 2,
+}
+_LOGGERS = ("torch", "onnxscript", "onnx_ir")
+
+
+def export(
+    model: nn.Module | ExportedProgram,
+    example_inputs: Sequence[Tensor] | None = None,
+    path: Path | None = None,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_shapes: DynamicShapes | None = None,
+    opset: int = MIN_OPSET,
+    progress: Callable[[str], None] | None = None,
+) -> onnx.ModelProto:
+    """Export a model in evaluation mode to one portable ONNX model.
+
+    Every call of `PAGGate` and `PerforatedConv2d` becomes one node, named after the module. The
+    model works on in any ONNX runtime, because each op carries its definition as a function body.
+
+    Args:
+        model: A module in evaluation mode, which is left as it is; or an exported program.
+        example_inputs: What forward takes, in order. A program may bring its own.
+        path: Where to write the model; None only returns it. The file is complete or not there.
+        input_names: Default: the names of forward's parameters.
+        output_names: Default: the keys of a dict, the fields of a named tuple, `output` for one
+            tensor, else `output_0` and so on.
+        dynamic_shapes: Default: axes 0, 2 and 3 of every 4-D input, named batch, height and
+            width for the first one and <input>_batch and so on for the others, unless the model
+            needs them to be equal. {} fixes all sizes. A program has its own; only names apply.
+        opset: Of the default domain. 17 with IR version 8 is what the oldest runtimes read.
+        progress: Called with a phrase at the start of every step.
+
+    Raises:
+        UsageError: the model is in training mode, fails on the example inputs, draws random
+            numbers, returns something else than tensors, fixes an axis that was to vary, or uses
+            what PyTorch's exporter or the opset cannot express; or names are wrong.
+        BuildFailed: the exporter did not reach the opset, or the model is larger than 2 GiB.
+    """
+    say = progress or (lambda step: None)
+    newest = onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise UsageError(
+            f"Opset {opset} cannot be written.", remedy=f"Ask for {MIN_OPSET} to {newest}."
+        )
+    say("Running the model on the example input")
+    if isinstance(model, ExportedProgram):
+        _refuse_training(model)
+    source = model if isinstance(model, ExportedProgram) else _evaluation_copy(model)
+    inputs = signature.checked_inputs(source, example_inputs)
+    defaults = signature.default_output_names(_run(source, inputs))
+    inputs_named = signature.names(
+        input_names, signature.default_input_names(source, len(inputs)), "input"
+    )
+    outputs_named = signature.names(output_names, defaults, "output")
+    signature.require_unique([*inputs_named, *outputs_named])
+    examples = dict(zip(inputs_named, inputs, strict=True))
+    shapes = signature.checked_shapes(dynamic_shapes, examples)
+    say("Tracing and translating the model")
+    converted = _translate(source, examples, outputs_named, shapes, opset)
+    if isinstance(model, nn.Module):
+        _require_dynamic(converted, shapes)
+    say("Naming the nodes and attaching the function bodies")
+    if opset == MIN_OPSET:
+        to_opset17(converted)
+    if converted.opset_imports[""] != opset:  # the exporter falls back without an error
+        raise BuildFailed(
+            f"PyTorch's exporter wrote opset {converted.opset_imports['']} instead of {opset}.",
+            remedy=f"Ask for opset {MIN_OPSET} or 18.",
+        )
+    _refuse_random(converted)
+    portable.fold_parameters(converted)
+    portable.fill_inputs(converted)
+    portable.name_after_modules(converted)
+    portable.strip_metadata(converted)
+    converted.metadata_props["pagdeploy.example_shapes"] = json.dumps(
+        {name: list(tensor.shape) for name, tensor in examples.items()}
+    )
+    say("Checking the model")
+    proto = portable.finish(converted)
+    if path is not None:
+        say(f"Writing {path}")
+        with replacing_file(path) as temporary:
+            temporary.write_bytes(proto.SerializeToString())
+    return proto
+
+
+def _evaluation_copy(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, its perforated convolutions folded with their norms."""
+    training = [name or "<root>" for name, module in model.named_modules() if module.training]
+    if training:
+        raise UsageError(
+            f"The model is in training mode ({training[0]}).",
+            remedy="Call model.eval() before export.",
+        )
+    # What modules cached with a gradient cannot be copied, and evaluation does not read it.
+    cached = (value for module in model.modules() for value in vars(module).values())
+    memo: dict[int, Any] = {
+        id(value): value.detach()
+        for value in cached
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    result = copy.deepcopy(model, memo).cpu()
+    for name, module in result.named_modules():
+        if isinstance(module, PerforatedConv2d) and module.norm is not None:
+            try:
+                module.fold_norm_()
+            except TypeError as problem:
+                raise UsageError(
+                    f"The norm of {name!r} is of no known kind: {problem}.",
+                    remedy="Use BatchNorm2d with running statistics, or ChaAtten.",
+                ) from None
+    return result
+
+
+def _refuse_training(program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        flag = _TRAINING_FLAG.get(node.target)
+        if flag is not None and node.args[flag] is True:
+            raise UsageError(
+                f"The program was exported in training mode ({node.name}).",
+                remedy="Call model.eval() before torch.export.export.",
+            )
+
+
+def _run(model: nn.Module | ExportedProgram, inputs: tuple[Tensor, ...]) -> object:
+    try:
+        with torch.no_grad():
+            if isinstance(model, nn.Module):
+                return model(*inputs)
+            keywords = list((model.example_inputs or ((), {}))[1])
+            split = len(inputs) - len(keywords)
+            return model.module()(
+                *inputs[:split], **dict(zip(keywords, inputs[split:], strict=True))
+            )
+    except Exception as problem:  # it is the user's code
+        shapes = ", ".join(str(tuple(value.shape)) for value in inputs)
+        raise UsageError(
+            f"The model fails on the example input of shape {shapes}: "
+            f"{type(problem).__name__}: {_first_line(problem)}.",
+            remedy="Give inputs that forward takes, or mend the model.",
+        ) from problem
+
+
+def _translate(
+    model: nn.Module | ExportedProgram,
+    examples: Mapping[str, Tensor],
+    output_names: Sequence[str],
+    shapes: DynamicShapes,
+    opset: int,
+) -> ir.Model:
+    named = tuple(dict(shapes.get(name, {})) for name in examples)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                () if isinstance(model, ExportedProgram) else tuple(examples.values()),
+                dynamo=True,
+                verbose=False,
+                opset_version=max(opset, 18),
+                input_names=list(examples),
+                output_names=list(output_names),
+                dynamic_shapes=named if any(named) else None,
+                custom_translation_table=_translation_table(),
+            )
+    except torch.onnx.errors.OnnxExporterError as problem:
+        raise UsageError(
+            f"PyTorch's exporter cannot express the model ({_root_cause(problem)}).",
+            remedy="Change the model there; control flow that depends on values is the usual cause.",
+        ) from problem
+    assert program is not None, "the exporter returns a program where dynamo is on"
+    result: ir.Model = program.model
+    return result
+
+
+def _translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    register_schemas()  # onnxscript looks our ops up
+    ops = onnxscript.values.Opset(DOMAIN, VERSION)
+
+    def convolution(X: Any, selection: Any, W: Any, B: Any, base: Any, **attributes: Any) -> Any:
+        kernel_shape = [int(size) for size in W.shape[2:]]
+        return ops.PerforatedConv(X, selection, W, B, base, kernel_shape=kernel_shape, **attributes)
+
+    return {pag_gate: lambda logits: ops.PAGGate(logits), perforated_conv: convolution}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's prints, warnings and log lines; errors are exceptions."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _require_dynamic(model: ir.Model, shapes: DynamicShapes) -> None:
+    for value in model.graph.inputs:
+        for axis in shapes.get(str(value.name), {}):
+            size = None if value.shape is None else value.shape[axis]
+            if isinstance(size, int):
+                raise UsageError(
+                    f"The model works only with size {size} on axis {axis} of {value.name!r}.",
+                    remedy="Leave that axis out of dynamic_shapes; {} fixes every size.",
+                )
+
+
+def _refuse_random(model: ir.Model) -> None:
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type in _RANDOM and node.domain == "":
+            where = portable.module_path(node) or "the model itself"
+            raise UsageError(
+                f"The model draws random numbers in evaluation: {node.op_type} in {where}.",
+                remedy="Make it deterministic in evaluation mode, such as by a hard argmax.",
+            )
+
+
+def _root_cause(problem: BaseException) -> str:
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return f"{type(problem).__name__}: {_first_line(problem)}"
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "no message"

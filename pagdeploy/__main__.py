@@ -1,0 +1,5 @@
+"""python -m pagdeploy."""
+
+from pagdeploy.cli import main
+
+main()

@@ -1,0 +1,231 @@
+"""The artifact: a folder with engine, portable model, sample, and a manifest that vouches for it.
+
+    NAME.pagbundle/
+        manifest.json        what it is, what it was made from and with, a digest of every file
+        model.onnx           the portable model; any target can be built from it again
+        engine.onnx          what runs, untouched
+        sample/inputs.npz    one request
+        sample/outputs.npz   the reference's answer: outputs, gate logits and selections
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.files import inside, replacing_folder, sha256_of
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+SAMPLE_INPUTS = "sample/inputs.npz"
+SAMPLE_OUTPUTS = "sample/outputs.npz"
+_UNTRUSTED = "Do not use it; build it again, or get it again from a source you trust."
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(_Part):
+    """An input or output; sizes are numbers or names of dynamic sizes."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+    sample_shape: list[int]
+    sample_range: tuple[float, float]
+
+
+class GateInfo(_Part):
+    """A gate, by the names of its node and values; density per branch, on the sample."""
+
+    name: str
+    logits: str
+    selection: str
+    density: list[float]
+
+
+class OpInfo(_Part):
+    """A perforated convolution and how it was lowered."""
+
+    name: str
+    lowering: str
+
+
+class EngineInfo(_Part):
+    """What runs the bundle, and what was measured when it was chosen."""
+
+    flavour: str
+    version: str
+    file: str
+    lowering: str
+    precision: str
+    measured_ms: dict[str, float]
+
+
+class Host(_Part):
+    """Where the bundle was built."""
+
+    system: str
+    machine: str
+    python: str
+    gpu: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
+class Manifest(_Part):
+    """Everything a target needs to know before it opens another file of the bundle."""
+
+    format: Literal["pagbundle"] = "pagbundle"
+    format_version: int = FORMAT_VERSION
+    pagdeploy_version: str
+    engine: EngineInfo
+    host: Host
+    source_sha256: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    gates: list[GateInfo]
+    ops: list[OpInfo]
+    files: dict[str, str]
+    digest: str = ""
+
+    def own_digest(self) -> str:
+        """SHA-256 over the manifest's content, without the digest itself."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Bundle:
+    """An opened bundle: every file is there and is the one that the manifest vouches for."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    def file(self, name: str) -> Path:
+        """Path of a file that the manifest lists.
+
+        Raises:
+            IncompatibleArtifact: the manifest does not list it, or it lies outside.
+        """
+        if name not in self.manifest.files:
+            raise IncompatibleArtifact(
+                f"{self.path} does not hold the file {name!r}.", remedy=_UNTRUSTED
+            )
+        return inside(self.path, name)
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of one of its .npz files; pickled objects are refused."""
+        return read_arrays(self.file(name))
+
+
+@contextlib.contextmanager
+def writing_bundle(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill; it becomes the bundle when the block ends with a manifest in it.
+
+    Raises:
+        UsageError: the path exists and is not a bundle, or cannot be written.
+    """
+    with replacing_folder(path, may_replace=MANIFEST) as folder:
+        (folder / "sample").mkdir()
+        yield folder
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest over the files that are in the folder."""
+    files = {
+        file.relative_to(folder).as_posix(): sha256_of(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    sealed = manifest.model_copy(update={"files": files, "digest": ""})
+    sealed = sealed.model_copy(update={"digest": sealed.own_digest()})
+    (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check all of it before anything is interpreted.
+
+    Raises:
+        UsageError: there is no bundle at the path.
+        IncompatibleArtifact: the manifest cannot be read, is of a newer format, names a file
+            outside of the bundle, or a file is missing or is not the one it vouches for.
+    """
+    source = path / MANIFEST
+    if not source.is_file():
+        raise UsageError(
+            f"{path} is not a bundle: it has no {MANIFEST}.",
+            remedy="Give the folder that 'pagdeploy build' wrote.",
+        )
+    manifest = _read_manifest(source)
+    for name, digest in manifest.files.items():
+        file = inside(path, name)
+        if not file.is_file():
+            raise IncompatibleArtifact(f"{path} lacks its file {name!r}.", remedy=_UNTRUSTED)
+        if sha256_of(file) != digest:
+            raise IncompatibleArtifact(
+                f"{path} was changed: {name!r} is not the file that was built.", remedy=_UNTRUSTED
+            )
+    for name in (MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, manifest.engine.file):
+        Bundle(path, manifest).file(name)
+    return Bundle(path, manifest)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write arrays as .npz."""
+    np.savez_compressed(path, **dict(arrays))  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read a .npz file without ever unpickling.
+
+    Raises:
+        UsageError: there is no such file.
+        IncompatibleArtifact: it is not an .npz file of plain arrays.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", remedy="Check the path.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise IncompatibleArtifact(
+            f"{path} is not an .npz file of plain arrays.", remedy="Write it with numpy.savez."
+        ) from None
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        newer = isinstance(content, dict) and int(content.get("format_version", 0)) > FORMAT_VERSION
+        if newer:
+            raise IncompatibleArtifact(
+                f"{path.parent} has bundle format {content['format_version']}; this pagdeploy"
+                f" reads up to {FORMAT_VERSION}.",
+                remedy="Update pagdeploy, or build the bundle again with this one.",
+            )
+        manifest = Manifest.model_validate(content)
+    except (ValueError, TypeError, RecursionError, ValidationError):
+        raise IncompatibleArtifact(
+            f"{path} is not a manifest that pagdeploy wrote.", remedy=_UNTRUSTED
+        ) from None
+    for name in manifest.files:
+        inside(path.parent, name)
+    inside(path.parent, manifest.engine.file)
+    if manifest.digest != manifest.own_digest():
+        raise IncompatibleArtifact(f"{path} was changed after the build.", remedy=_UNTRUSTED)
+    return manifest

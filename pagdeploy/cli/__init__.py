@@ -1,0 +1,43 @@
+"""The command line: one file a command, each a thin dress over a verb."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pagdeploy.cli.build import build
+from pagdeploy.cli.demo import demo
+from pagdeploy.cli.dialects import translate
+from pagdeploy.cli.doctor import doctor
+from pagdeploy.cli.export import export
+from pagdeploy.cli.inspect import inspect
+from pagdeploy.cli.run import run
+from pagdeploy.cli.verify import verify
+
+app = typer.Typer(
+    name="pagdeploy",
+    help="Deploy pixel-gated networks: PyTorch in, a verified engine out.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,  # what is not an error of ours is a bug: show its traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (demo, export, build, verify, run, inspect, doctor):
+    app.command()(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    if version:
+        from pagdeploy import __version__
+
+        typer.echo(f"pagdeploy {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console command."""
+    app(args=translate(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""trtexec's spelling of flags, accepted beside our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Spellings that are more than another case.
+_SYNONYMS = {
+    "--onnx": None,  # trtexec names the model by a flag; here it is the argument
+    "--save-engine": "--output",
+    "--opt-shapes": "--shapes",
+}
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Arguments in our dialect: `--optShapes=x:1x3x8x8` becomes `--shapes=x:1x3x8x8`.
+
+    Only flags are touched, never their values, and nothing behind `--`.
+    """
+    translated: list[str] = []
+    for number, argument in enumerate(arguments):
+        if argument == "--":
+            return translated + list(arguments[number:])
+        match = re.match(r"^(--[A-Za-z][A-Za-z0-9-]*)(=.*)?$", argument, re.DOTALL)
+        if match is None:
+            translated.append(argument)
+            continue
+        flag = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"-{m[1].lower()}", match[1])
+        value = match[2] or ""
+        if flag in _SYNONYMS:
+            known = _SYNONYMS[flag]
+            translated.append(value[1:] if known is None and value else f"{known or flag}{value}")
+        else:
+            translated.append(f"{flag}{value}")
+    return translated

@@ -1,0 +1,50 @@
+"""pagdeploy export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pagdeploy.cli.console import Json, Quiet, Shapes, print_json, progress, reported
+
+
+@reported
+def export(
+    model: Annotated[
+        str, typer.Argument(help="file.py:factory, package.module:factory, or model.pt2.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Checkpoint: .safetensors, .pt or .pth.")
+    ] = None,
+    shapes: Shapes = None,
+    output_names: Annotated[
+        str | None, typer.Option("--output-names", help="Comma separated; default: its tasks.")
+    ] = None,
+    opset: Annotated[int, typer.Option("--opset", min=17, help="ONNX opset of the file.")] = 17,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Export a trained PyTorch model to one portable ONNX file."""
+    from pagdeploy.verbs.export import export as run
+    from pagdeploy.verbs.inputs import parse_shapes
+
+    with progress(quiet or as_json) as steps:
+        result = run(
+            model,
+            output,
+            weights=weights,
+            shapes=parse_shapes(shapes or []),
+            output_names=output_names.split(",") if output_names else None,
+            opset=opset,
+            progress=steps,
+        )
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(
+        f"{result.path}: {result.gates} gates, {result.perforated} perforated convolutions,"
+        f" opset {result.opset}, {result.bytes / 2**20:.1f} MiB"
+    )

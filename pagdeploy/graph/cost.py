@@ -1,0 +1,81 @@
+"""Counting multiply-adds: what a network costs, and the most that its gates can save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of one request.
+
+    Attributes:
+        dense: Every convolution evaluated at every pixel.
+        sparse: Perforated convolutions evaluated at their active pixels only.
+    """
+
+    dense: float
+    sparse: float
+
+    @property
+    def ceiling(self) -> float:
+        """The largest possible speed-up at equal arithmetic speed: dense / sparse."""
+        return self.dense / self.sparse if self.sparse else 1.0
+
+
+def count_cost(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    densities: Mapping[str, Sequence[float]],
+) -> Cost:
+    """Count the convolutions and matrix products of the main graph.
+
+    Args:
+        model: Portable.
+        shapes: A concrete shape for every input.
+        densities: Share of each branch, by the name of the selection; an absent one counts as
+            all pixels active.
+    """
+    import onnx
+
+    from pagdeploy.ops import DOMAIN
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]
+    for value in fixed.graph.input:
+        if value.name in shapes:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+                dim.dim_value = int(size)
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    known = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in [*inferred.value_info, *inferred.input, *inferred.output]
+    }
+    known |= {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    dense = sparse = 0.0
+    for node in inferred.node:
+        output = known.get(node.output[0], [])
+        ours = node.domain == DOMAIN and node.op_type == "PerforatedConv"
+        if ours or node.op_type == "Conv":
+            weight = known.get(node.input[2 if ours else 1], [])
+            macs = float(prod(output) * prod(weight[1:]))
+        elif node.op_type in ("Gemm", "MatMul"):
+            macs = float(prod(output) * known.get(node.input[0], [0])[-1])
+        else:
+            continue
+        dense += macs
+        share = 1.0
+        if ours and node.input[1] in densities:
+            branch = next(a.i for a in node.attribute if a.name == "branch")
+            share = densities[node.input[1]][branch]
+        sparse += macs * share
+    return Cost(dense, sparse)

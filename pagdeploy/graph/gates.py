@@ -1,0 +1,81 @@
+"""The gates of a model: finding them, showing their decisions, forcing their decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagdeploy.ops import DOMAIN
+
+if TYPE_CHECKING:
+    import onnx
+
+OWN = ".own"  # suffix of a gate's own decision where another one is forced in its place
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A PAGGate node of a portable model.
+
+    Attributes:
+        name: Of the node.
+        logits: Name of its input value, (N, K, H, W).
+        selection: Name of its output value, int32 (N, 1, H, W).
+    """
+
+    name: str
+    logits: str
+    selection: str
+
+
+def gates_of(model: onnx.ModelProto) -> list[Gate]:
+    """The gates of the main graph, in order; gates inside of subgraphs are not listed."""
+    return [
+        Gate(node.name or node.output[0], node.input[0], node.output[0])
+        for node in model.graph.node
+        if node.domain == DOMAIN and node.op_type == "PAGGate"
+    ]
+
+
+def expose(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy whose outputs include the named values of the main graph, where it has them."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {name for node in model.graph.node for name in node.output}
+    outputs = {value.name for value in model.graph.output}
+    known = {value.name: value for value in model.graph.value_info}
+    for name in names:
+        if name in present and name not in outputs:
+            outputs.add(name)
+            copy.graph.output.append(known.get(name, onnx.ValueInfoProto(name=name)))
+    return copy
+
+
+def force_selections(model: onnx.ModelProto, selections: Sequence[str]) -> onnx.ModelProto:
+    """A copy that takes the named selections as int32 inputs of the same names.
+
+    What the gate itself decides becomes an output, under the selection's name with `OWN` behind
+    it. So a flip of one gate cannot reach the next, and each is judged by itself.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    produced = {name: node for node in copy.graph.node for name in node.output}
+    outputs = {value.name for value in copy.graph.output}
+    for name in selections:
+        if name not in produced or name in outputs:
+            continue
+        node = produced[name]
+        for index, output in enumerate(node.output):
+            if output == name:
+                node.output[index] = name + OWN
+        int32 = onnx.TensorProto.INT32
+        axes = [f"{name}.{axis}" for axis in "nchw"]
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, int32, axes))
+        copy.graph.output.append(onnx.helper.make_tensor_value_info(name + OWN, int32, None))
+    del copy.graph.value_info[:]  # shapes of the old graph must not bind the new one
+    return copy

@@ -1,0 +1,236 @@
+"""Demo: the whole road with a trained model, on photos and on scenes that it never saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagdeploy.errors import EnvironmentProblem
+from pagdeploy.verbs import Progress, silent
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+IMAGE_SIZE = (240, 320)  # (H, W); the network was trained on 96x128 and takes any size
+# Photographs in the public domain that scikit-image ships, by the name of its function.
+PHOTOS = ("coffee", "astronaut", "chelsea")
+SCENES = (900_001, 900_002)  # seeds far from those that were trained or evaluated on
+_ROUNDS = 15
+
+COLUMNS = {
+    "image": "image",
+    "density": "mean density",
+    "dense_ms": "dense ms",
+    "engine_ms": "engine ms",
+    "ratio": "ratio",
+    "ceiling": "ratio if only arithmetic counted",
+    "flips": "flips",
+    "max_error": "max error / scale",
+}
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One image: what was computed, how fast, how exactly.
+
+    Attributes:
+        image: Its name.
+        density: Mean over the binary gates.
+        dense_ms: Median latency of the masked dense export.
+        engine_ms: Median latency of the built engine, measured in turn with it.
+        ratio: dense_ms / engine_ms.
+        ceiling: The ratio of the multiply-adds.
+        flips: Decisions that differ from the reference's.
+        max_error: Largest scale-free error of an output, with the reference's decisions.
+        gate_density: Of each binary gate.
+    """
+
+    image: str
+    density: float
+    dense_ms: float
+    engine_ms: float
+    ratio: float
+    ceiling: float
+    flips: int
+    max_error: float
+    gate_density: list[float]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """All rows, what was written, and the first failure if there was one."""
+
+    lowering: str
+    image_size: tuple[int, int]
+    gates: list[str]
+    rows: list[DemoRow]
+    files: list[Path]
+    reason: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every image was verified."""
+        return self.reason is None
+
+
+def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
+    """Export the trained model, build, verify and time it on every image, draw the sheet.
+
+    Args:
+        output: Folder for model.onnx, model.pagbundle, table.json and sheet.png; made if absent.
+        progress: Told of the steps.
+
+    Raises:
+        EnvironmentProblem: a package of the extra `demo` is missing.
+    """
+    from pagdeploy.bundle import open_bundle, write_arrays
+    from pagdeploy.files import replacing_file
+    from pagdeploy.graph.read import read_model
+    from pagdeploy.verbs.build import build
+    from pagdeploy.verbs.export import export
+    from pagdeploy.verbs.sheet import draw_sheet
+
+    _require("torch", "skimage", "matplotlib")
+    images = dict(_photos()) | dict(_scenes())
+    total = 4 + len(images)
+    output.mkdir(parents=True, exist_ok=True)
+    model, bundle_path = output / "model.onnx", output / "model.pagbundle"
+    height, width = IMAGE_SIZE
+
+    progress("export the trained model", 1, total)
+    export(
+        "pagdeploy.examples.rooms.model:gated",
+        model,
+        weights=_weights("gated50"),
+        shapes={"image": (1, 3, height, width)},
+    )
+    progress("build the engine", 2, total)
+    build(model, bundle_path, inputs={"image": next(iter(images.values()))})
+    bundle = open_bundle(bundle_path)
+
+    judged = _Judge(read_model(bundle.file("model.onnx")), read_model(bundle.file("engine.onnx")))
+    rows, outputs = [], {}
+    for number, (name, image) in enumerate(images.items()):
+        progress(f"verify and time {name}", 3 + number, total)
+        row, outputs[name] = judged.judge(name, image)
+        rows.append(row)
+
+    progress("draw the sheet", total - 1, total)
+    gates = {gate.name: gate.selection for gate in judged.binary}
+    result = DemoResult(
+        lowering=bundle.manifest.engine.lowering,
+        image_size=IMAGE_SIZE,
+        gates=list(gates),
+        rows=rows,
+        files=[model, bundle_path, output / "table.json", output / "sheet.png"],
+        reason=judged.reason,
+    )
+    with replacing_file(output / "table.json") as temporary:
+        table = {"lowering": result.lowering, "image_size": IMAGE_SIZE, "gates": list(gates)}
+        content = {**table, "rows": [asdict(row) for row in rows], "failure": result.reason}
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with replacing_file(output / "sheet.png") as temporary:
+        draw_sheet(temporary, images, outputs, gates, {row.image: row.density for row in rows})
+    write_arrays(output / "images.npz", images)
+    progress("done", total, total)
+    return result
+
+
+class _Judge:
+    """Verifies and times the engine on one image after another."""
+
+    def __init__(self, portable: Any, engine: Any) -> None:
+        from pagdeploy.engines.ort import OnnxRuntimeEngine
+        from pagdeploy.graph.gates import expose, gates_of
+        from pagdeploy.pipeline import lower
+
+        self.portable, self.engine = portable, engine
+        self.reason: str | None = None
+        runtime = OnnxRuntimeEngine()
+        gates = gates_of(portable)
+        shown = expose(engine, [gate.selection for gate in gates])
+        self.shown = runtime.load(shown.SerializeToString())
+        self.fast = runtime.load(engine.SerializeToString())
+        self.dense = runtime.load(lower(portable, "dense").SerializeToString())
+        self.gates = gates
+        self.binary = [gate for gate in gates if not gate.name.endswith("conv2.gate")]
+
+    def judge(
+        self, name: str, image: npt.NDArray[np.float32]
+    ) -> tuple[DemoRow, dict[str, npt.NDArray[Any]]]:
+        """The row of one image, and the engine's outputs and selections."""
+        from pagdeploy.graph.cost import count_cost
+        from pagdeploy.measure.timing import time_in_turn
+        from pagdeploy.verbs.verify import verify_models
+
+        inputs = {"image": image}  # (1, 3, H, W)
+        verdict = verify_models(self.portable, self.engine, inputs)
+        if verdict.reason is not None and self.reason is None:
+            self.reason = f"{name}: {verdict.reason}"
+        times = time_in_turn(
+            {"dense": lambda: self.dense.run(inputs), "engine": lambda: self.fast.run(inputs)},
+            rounds=_ROUNDS,
+        )
+        density = {gate.name: gate.density for gate in verdict.gates}
+        cost = count_cost(
+            self.portable,
+            {"image": image.shape},
+            {gate.selection: density[gate.name] for gate in self.gates},
+        )
+        computed = [density[gate.name][1] for gate in self.binary]
+        dense_ms, engine_ms = times["dense"].median_ms, times["engine"].median_ms
+        row = DemoRow(
+            image=name,
+            density=float(np.mean(computed)),
+            dense_ms=dense_ms,
+            engine_ms=engine_ms,
+            ratio=dense_ms / engine_ms,
+            ceiling=cost.ceiling,
+            flips=sum(gate.flips for gate in verdict.gates),
+            max_error=max(output.error for output in verdict.outputs),
+            gate_density=computed,
+        )
+        return row, self.shown.run(inputs)
+
+
+def _photos() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    import skimage
+    from PIL import Image
+
+    height, width = IMAGE_SIZE
+    for name in PHOTOS:
+        photo = Image.fromarray(getattr(skimage.data, name)())
+        # Crop to the wanted aspect, then resize: people should not look squeezed.
+        scale = max(width / photo.width, height / photo.height)
+        photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
+        left, top = (photo.width - width) // 2, (photo.height - height) // 2
+        pixels = np.asarray(photo.crop((left, top, left + width, top + height)), np.float32) / 255
+        yield name, np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # (1, 3, H, W)
+
+
+def _scenes() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    from pagdeploy.examples.rooms.scenes import render
+
+    for seed in SCENES:
+        rgb = render(seed, *IMAGE_SIZE).rgb  # (H, W, 3)
+        image = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32)
+        yield f"scene {seed}", image  # (1, 3, H, W)
+
+
+def _weights(name: str) -> Path:
+    from importlib import resources
+
+    folder = resources.files("pagdeploy.examples.rooms") / "weights"
+    return Path(str(folder / f"{name}.safetensors"))
+
+
+def _require(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    for package in packages:
+        if find_spec(package) is None:
+            raise EnvironmentProblem.missing_extra(package, "demo", "The demo")

@@ -1,0 +1,103 @@
+"""Export: a trained PyTorch model in, one portable ONNX file out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.verbs import Progress, silent
+
+DEFAULT_SHAPE = (1, 3, 256, 256)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was exported.
+
+    Attributes:
+        path: Of the ONNX file.
+        gates: Number of PAGGate nodes.
+        perforated: Number of PerforatedConv nodes.
+        opset: Of the default domain.
+        bytes: Size of the file.
+    """
+
+    path: Path
+    gates: int
+    perforated: int
+    opset: int
+    bytes: int
+
+
+def export(
+    model: Any,
+    output: Path,
+    *,
+    weights: Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    output_names: Sequence[str] | None = None,
+    opset: int = 17,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a model whose inputs are float tensors.
+
+    Args:
+        model: A torch.nn.Module in evaluation mode, or where to find one:
+            `file.py:factory`, `package.module:factory` or `model.pt2`.
+        output: The ONNX file to write.
+        weights: A checkpoint to load (.safetensors, or .pt without pickled code).
+        shapes: Example shape by input name, in the order of forward's arguments; default one
+            input `image` of 1x3x256x256. Batch, height and width stay dynamic.
+        output_names: Names of the outputs; default: the model's `tasks`, else output0, output1...
+        opset: Of the file; 17 is what TensorRT 8.6 and onnxruntime 1.16 still read.
+        progress: Told of the steps.
+
+    Raises:
+        UsageError: the model cannot be found, built or exported as asked.
+        EnvironmentProblem: torch is not installed.
+        IncompatibleArtifact: the checkpoint does not fit, is damaged, or holds code.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise EnvironmentProblem.missing_extra("torch", "export", "Exporting") from None
+    from pagdeploy.exporters import factory, from_torch
+    from pagdeploy.exporters import weights as checkpoints
+    from pagdeploy.ops import DOMAIN
+
+    progress("load the model", 1, 3)
+    module = factory.load_factory(model) if isinstance(model, str) else model
+    if isinstance(module, torch.nn.Module):
+        if isinstance(model, str):
+            module.eval()  # a factory's fresh module: nobody chose its mode
+        if weights is not None:
+            checkpoints.load_weights(module, weights)
+    elif weights is not None:
+        raise UsageError(
+            "A .pt2 program carries its own weights.", remedy="Leave --weights out."
+        )
+    named = dict(shapes or {"image": DEFAULT_SHAPE})
+    generator = torch.Generator().manual_seed(0)
+    examples = tuple(torch.rand(list(shape), generator=generator) for shape in named.values())
+
+    progress("export", 2, 3)
+    proto = from_torch.export(
+        module,
+        examples,
+        output,
+        input_names=list(named),
+        output_names=output_names or list(getattr(module, "tasks", ())) or None,
+        opset=opset,
+    )
+    progress(f"wrote {output}", 3, 3)
+    ops = [node.op_type for node in proto.graph.node if node.domain == DOMAIN]
+    return ExportResult(
+        path=output,
+        gates=ops.count("PAGGate"),
+        perforated=ops.count("PerforatedConv"),
+        opset=next(o.version for o in proto.opset_import if o.domain == ""),
+        bytes=output.stat().st_size,
+    )

@@ -1,0 +1,126 @@
+"""Run: a bundle on a request, its answers as arrays and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagdeploy.bundle import Bundle, open_bundle
+from pagdeploy.errors import EnvironmentProblem
+from pagdeploy.verbs import Progress, silent
+
+if TYPE_CHECKING:
+    from pagdeploy.engines.base import Session
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def load(path: Path, *, selections: bool = False, threads: int = 0) -> Session:
+    """A session for a bundle, after every file of it was checked.
+
+    Args:
+        path: Of the bundle.
+        selections: Show each gate's selection as a further output.
+        threads: Threads inside one operator; 0 takes one per core.
+
+    Raises:
+        UsageError: there is no bundle at the path.
+        IncompatibleArtifact: it is damaged, was changed, or is of a newer format.
+        EnvironmentProblem: its engine's runtime is not installed.
+    """
+    return _session(open_bundle(path), selections=selections, threads=threads)
+
+
+def run(
+    path: Path,
+    arguments: Sequence[str],
+    *,
+    size: tuple[int, int] | None = None,
+    save_outputs: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, npt.NDArray[Any]]:
+    """Run a bundle and return its outputs, and each gate's selection under its value's name.
+
+    Args:
+        path: Of the bundle.
+        arguments: `name=file`, as `verbs.inputs.parse_inputs`; empty runs the bundle's sample.
+        size: (H, W) to resize images to.
+        save_outputs: Folder for one .npy and one .png per output and selection; made if absent.
+        progress: Told of the steps.
+
+    Raises:
+        UsageError, EnvironmentProblem, IncompatibleArtifact, BuildFailed: as `load`, and for
+            inputs that cannot be read or do not fit.
+    """
+    from pagdeploy.bundle import SAMPLE_INPUTS
+    from pagdeploy.verbs.inputs import parse_inputs
+
+    total = 3 if save_outputs else 2
+    progress(f"load {path}", 1, total)
+    bundle = open_bundle(path)
+    session = _session(bundle, selections=True)
+    names = [info.name for info in session.inputs]
+    if arguments:
+        inputs: Arrays = parse_inputs(arguments, names, size)
+    else:
+        inputs = bundle.arrays(SAMPLE_INPUTS)
+    progress("run", 2, total)
+    outputs = session.run(inputs)
+    if save_outputs is not None:
+        progress(f"write {save_outputs}", 3, total)
+        _save(outputs, save_outputs)
+    return outputs
+
+
+def _session(bundle: Bundle, *, selections: bool, threads: int = 0) -> Session:
+    from pagdeploy.engines import engine_named
+    from pagdeploy.graph.gates import expose
+    from pagdeploy.graph.read import read_model
+
+    info = bundle.manifest.engine
+    engine = engine_named(info.flavour)
+    if problem := engine.available():
+        raise EnvironmentProblem(f"{bundle.path} needs {info.flavour}.", remedy=problem)
+    model = read_model(bundle.file(info.file))
+    if selections:
+        model = expose(model, [gate.selection for gate in bundle.manifest.gates])
+    return engine.load(model.SerializeToString(), threads=threads)
+
+
+def _save(outputs: Arrays, folder: Path) -> None:
+    from pagdeploy.errors import UsageError
+    from pagdeploy.files import replacing_file
+    from pagdeploy.verbs.pictures import as_picture
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UsageError(
+            f"The folder {folder} cannot be made ({problem.strerror}).", remedy="Write elsewhere."
+        ) from None
+    for name, array in outputs.items():
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+        with replacing_file(folder / f"{safe}.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        picture = as_picture(array)
+        if picture is not None:
+            with replacing_file(folder / f"{safe}.png") as temporary:
+                picture.save(temporary, format="png")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(H, W) from "480x640".
+
+    Raises:
+        UsageError: the text is something else.
+    """
+    from pagdeploy.errors import UsageError
+
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"The size {text!r} cannot be read.", remedy="Write HxW, as in 480x640.")
+    return int(parts[0]), int(parts[1])

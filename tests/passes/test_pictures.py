@@ -1,0 +1,65 @@
+"""Each pass draws its rewrite in its docstring; that picture is its test."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import textwrap
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+import pagdeploy.passes
+from pagdeploy.graph.text import parse, picture
+from pagdeploy.ops.bodies import attach_bodies
+
+PASSES = [
+    importlib.import_module(f"pagdeploy.passes.{module.name}")
+    for module in pkgutil.iter_modules(pagdeploy.passes.__path__)
+]
+
+
+def _drawing(module: ModuleType, title: str) -> str:
+    match = re.search(rf"^{title}:\n((?:    .*\n|\n)+)", module.__doc__ or "", re.MULTILINE)
+    assert match, f"{module.__name__} draws no {title}"
+    return textwrap.dedent(match[1])
+
+
+@pytest.mark.parametrize("module", PASSES, ids=lambda m: m.__name__.rsplit(".", 1)[-1])
+def test_before_becomes_after(module: ModuleType) -> None:
+    model = parse(_drawing(module, "Before"))
+    after = parse(_drawing(module, "After"))
+    assert module.run(model) > 0
+    assert picture(model) == picture(after)
+    assert module.run(after) == 0
+    assert picture(model) == picture(after)
+
+
+@pytest.mark.parametrize("module", PASSES, ids=lambda m: m.__name__.rsplit(".", 1)[-1])
+def test_before_and_after_compute_the_same(module: ModuleType) -> None:
+    before = ir.to_proto(parse(_drawing(module, "Before")))
+    after = ir.to_proto(parse(_drawing(module, "After")))
+    rng = np.random.default_rng(0)
+    sizes = {"n": 2, "c": 3, "h": 5, "w": 7, "k": 3}
+    feeds = {}
+    for value in before.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        shape = [d.dim_value or sizes[d.dim_param] for d in dims]
+        if value.type.tensor_type.elem_type == onnx.TensorProto.INT32:
+            feeds[value.name] = rng.integers(0, 2, shape, np.int32)
+        else:
+            feeds[value.name] = rng.standard_normal(shape, np.float32)
+    for one, other in zip(_run(before, feeds), _run(after, feeds), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    whole = attach_bodies(model).SerializeToString()
+    session = onnxruntime.InferenceSession(whole, providers=["CPUExecutionProvider"])
+    names = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: array for name, array in feeds.items() if name in names})
