@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import operator
+import re
 import sys
 import warnings
 import zipfile
@@ -22,6 +23,13 @@ from torch.export import ExportedProgram
 import pagdeploy.exporters.torch_ops  # noqa: F401  a saved program may use our operators
 from pagdeploy.errors import EnvironmentProblem, IncompatibleArtifact, PagdeployError, UsageError
 
+# What torch.export.save writes for a program of plain tensors; other entries hold pickles or
+# native libraries.
+_PLAIN_ENTRY = re.compile(
+    r"models/\w+\.json|data/sample_inputs/\w+\.pt|data/weights/(weight_\d+|\w+_config\.json)"
+    r"|data/constants/(tensor_\d+|\w+_config\.json)|extra/.*"
+    r"|archive_format|archive_version|byteorder|version|\.data/\w+"
+)
 _FORMS = "file.py:factory, package.module:factory or model.pt2"
 
 
@@ -95,27 +103,20 @@ def load_program(path: Path) -> ExportedProgram:
 
 def _refuse_code(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-        contents = dict(zip(names, archive.namelist(), strict=True))
-        for name in names:
+        for entry in archive.namelist():
+            name = entry.partition("/")[2]  # everything lies in one folder
+            plain = _PLAIN_ENTRY.fullmatch(name) is not None
             if name.startswith("data/sample_inputs/"):
-                found = "" if _is_plain(archive.read(contents[name])) else "pickled objects"
+                plain = plain and _is_plain(archive.read(entry))
             elif name.endswith("_config.json"):
-                entries = json.loads(archive.read(contents[name]))["config"].values()
-                found = "pickled objects" if any(e["use_pickle"] for e in entries) else ""
-            elif name.startswith("data/constants/") and "tensor" not in name:
-                found = "pickled objects"
-            elif name.startswith("data/aotinductor/"):
-                found = "native libraries"
-            else:
-                found = ""
-            if found:
+                config = json.loads(archive.read(entry))["config"]
+                plain = plain and not any(part["use_pickle"] for part in config.values())
+            if not plain:
                 raise IncompatibleArtifact(
-                    f"{path} holds {found} ({name}), which would run when it is loaded.",
+                    f"{path} holds more than a program and its tensors ({name or entry}), which "
+                    "could run when it is loaded.",
                     remedy="Name the model by its factory instead: file.py:factory.",
                 )
-        if "archive_version" not in names:
-            raise ValueError("it lacks archive_version")
 
 
 def _is_plain(data: bytes) -> bool:

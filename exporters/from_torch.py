@@ -216,7 +216,7 @@ def _translate(
     except torch.onnx.errors.OnnxExporterError as problem:
         raise UsageError(
             f"PyTorch's exporter cannot express the model ({_root_cause(problem)}).",
-            remedy="Change the model there; control flow that depends on values is the usual cause.",
+            remedy="Change it there; the usual cause is control flow that depends on values.",
         ) from problem
     assert program is not None, "the exporter returns a program where dynamo is on"
     result: ir.Model = program.model

@@ -114,7 +114,10 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     Raises:
         ValueError: the name is another one.
     """
-    kinds = {"batch": nn.BatchNorm2d, "cha_atten": ChaAtten}
+    kinds: dict[str, type[nn.BatchNorm2d | ChaAtten]] = {
+        "batch": nn.BatchNorm2d,
+        "cha_atten": ChaAtten,
+    }
     if kind not in kinds:
         raise ValueError(f"norm {kind!r} is not one of {sorted(kinds)}")
     return kinds[kind](channels)
@@ -176,7 +179,7 @@ class PerforatedConv2d(nn.Conv2d):
         self.alpha = alpha
         self.norm = norm
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, x: Tensor, selection: Tensor | None = None, base: Tensor | None = None
     ) -> Tensor:
         """Return y, (N, Co, Ho, Wo).
@@ -232,8 +235,10 @@ class PerforatedConv2d(nn.Conv2d):
         self.norm = None
 
     def _normed(self, x: Tensor) -> Tensor:
-        c = self._conv_forward(x, self.weight, self.bias)  # (N, Co, Ho, Wo)
-        return c if self.norm is None else self.norm(c)
+        c: Tensor = self._conv_forward(x, self.weight, self.bias)  # (N, Co, Ho, Wo)
+        if self.norm is not None:
+            c = self.norm(c)
+        return c
 
     def _dense(self, x: Tensor, base: Tensor | None) -> Tensor:
         c = self._normed(x)  # (N, Co, Ho, Wo)
@@ -251,6 +256,9 @@ class MultiPool(nn.Module):
         gate: Decides between the branches; K must equal len(dilations).
         norm: "batch" or "cha_atten"; every branch has its own, and a ReLU.
         tied: Share one weight tensor between the branches; the released networks do not.
+
+    Raises:
+        ValueError: a dilation occurs twice.
     """
 
     def __init__(
@@ -264,6 +272,8 @@ class MultiPool(nn.Module):
     ) -> None:
         super().__init__()
         self.dilations = tuple(dilations)
+        if len(set(self.dilations)) != len(self.dilations):
+            raise ValueError(f"the dilations {self.dilations} are not all different")
         self.gate = gate
         self.branches = nn.ModuleDict()
         for index, dilation in enumerate(dilations):
@@ -290,7 +300,7 @@ class MultiPool(nn.Module):
         selection = self.gate(x)
         if self.training:
             # A sum, not a chain: in a chain of blends one branch would cut off another's gradient.
-            total = selection.new_zeros(())
+            total: Tensor = selection.new_zeros(())
             for index, dilation in enumerate(self.dilations):
                 y = x if dilation == 0 else self.branches[f"dilation{dilation}"](x)
                 total = total + selection[:, index : index + 1] * y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx.defs
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from pagdeploy.errors import UsageError
 
@@ -43,7 +44,7 @@ def to_opset17(model: ir.Model) -> None:
             _convert(node)
             node.version = None if node.version is None else 17
     model.opset_imports[""] = 17
-    ir.passes.common.RemoveUnusedNodesPass()(model)
+    RemoveUnusedNodesPass()(model)
 
 
 def _convert(node: ir.Node) -> None:
@@ -75,7 +76,8 @@ def _convert_reduction(node: ir.Node) -> None:
         if tensor is None:
             raise _refusal(node, "its axes are known only at run time")
         axes = [int(axis) for axis in tensor.numpy().ravel()]
-    if not axes and node.attributes.get_int("noop_with_empty_axes", 0):
+    noop: int = node.attributes.get_int("noop_with_empty_axes", 0)
+    if not axes and noop:
         raise _refusal(node, "it does nothing where no axes are given")
     node.attributes.pop("noop_with_empty_axes", None)
     node.resize_inputs(1)
@@ -85,8 +87,9 @@ def _convert_reduction(node: ir.Node) -> None:
 
 def _convert_resize(node: ir.Node) -> None:
     attributes = node.attributes
+    antialias: int = attributes.get_int("antialias", 0)
     policy = attributes.get_string("keep_aspect_ratio_policy", "stretch")
-    if attributes.get_int("antialias", 0) or "axes" in attributes or policy != "stretch":
+    if antialias or "axes" in attributes or policy != "stretch":
         raise _refusal(node, "antialias, axes and aspect-ratio policies came with opset 18")
     attributes.pop("antialias", None)
     attributes.pop("keep_aspect_ratio_policy", None)

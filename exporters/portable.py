@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants_ir
 
 from pagdeploy.errors import BuildFailed
@@ -57,7 +58,7 @@ def name_after_modules(model: ir.Model) -> None:
                 continue
             value.name = f"{node.name}.{role}"
             named.add(value)
-    ir.passes.common.NameFixPass()(model)
+    NameFixPass()(model)
 
 
 def fold_parameters(model: ir.Model) -> None:
@@ -81,7 +82,7 @@ def fold_parameters(model: ir.Model) -> None:
             output_size_limit=limit,
             should_fold=lambda node: node in needed,
         )
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        RemoveUnusedNodesPass()(model)
 
 
 def fill_inputs(model: ir.Model) -> None:
@@ -105,7 +106,7 @@ def _zeros(graph: ir.Graph, dtype: ir.DataType, shape: list[int]) -> ir.Value:
     if name not in graph.initializers:
         tensor = ir.tensor(np.zeros(shape, dtype.numpy()), dtype=dtype, name=name)
         value = ir.Value(
-            name=name, type=ir.TensorType(dtype), shape=tensor.shape, const_value=tensor
+            name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor
         )
         graph.register_initializer(value)
     return graph.initializers[name]
@@ -137,7 +138,7 @@ def finish(model: ir.Model) -> onnx.ModelProto:
     """
     opset = model.opset_imports[""]
     for op_type in sorted({node.op_type for node in our_nodes(model)}):
-        function = ir.from_proto(function_body(OPS[op_type], opset))
+        function = ir.serde.deserialize_function(function_body(OPS[op_type], opset))
         model.functions[function.identifier()] = function
         model.opset_imports[DOMAIN] = VERSION
     model.ir_version = 8 if opset <= 18 else 9 if opset <= 20 else 10

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from pagdeploy.ops import DOMAIN, Activation, Mode
 
-_LIBRARY = torch.library.Library(DOMAIN, "DEF")
-_LIBRARY.define("pag_gate(Tensor logits) -> Tensor")
+_LIBRARY = torch.library.Library(DOMAIN, "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("pag_gate(Tensor logits) -> Tensor")  # type: ignore[no-untyped-call]
 # No defaults: the tracer drops a keyword that equals its default, and every attribute must be
 # written on the node.
-_LIBRARY.define(
+_LIBRARY.define(  # type: ignore[no-untyped-call]
     "perforated_conv(Tensor X, Tensor selection, Tensor W, Tensor? B, Tensor? base, *,"
     " int[] strides, int[] pads, int[] dilations, int group, int branch, int mode,"
     " int activation, float alpha) -> Tensor"
@@ -36,12 +36,12 @@ def activate(y: Tensor, activation: int, alpha: float) -> Tensor:
     return functions[activation](y)
 
 
-@torch.library.impl(_LIBRARY, "pag_gate", "CompositeImplicitAutograd")  # type: ignore[untyped-decorator]
+@torch.library.impl(_LIBRARY, "pag_gate", "CompositeImplicitAutograd")
 def _pag_gate(logits: Tensor) -> Tensor:
     return logits.argmax(1, keepdim=True).to(torch.int32)  # (N, 1, H, W)
 
 
-@torch.library.impl(_LIBRARY, "perforated_conv", "CompositeImplicitAutograd")  # type: ignore[untyped-decorator]
+@torch.library.impl(_LIBRARY, "perforated_conv", "CompositeImplicitAutograd")
 def _perforated_conv(
     X: Tensor,
     selection: Tensor,

@@ -260,7 +260,7 @@ def _shadow(layout: Layout, points: FloatArray, to_lamp: FloatArray) -> NDArray[
 
 def _can_shade(solid: Box | Sphere) -> bool:
     """Leave flat things on walls and floor out of the shadow rays: they cast none."""
-    return isinstance(solid, Sphere) or min(solid.half) > 0.0125 and max(solid.half[1:]) > 0.02
+    return isinstance(solid, Sphere) or min(solid.half) > MIN_SHADE
 
 
 def _develop(light: FloatArray, random: np.random.Generator) -> FloatArray:
@@ -286,13 +286,13 @@ def _boundary(
     """Mark pixels whose right or lower neighbour lies on another object or across a crease."""
     boundary = np.zeros(instances.shape, np.bool_)  # (H, W)
     for axis in (0, 1):
-        here = np.s_[:-1, :] if axis == 0 else np.s_[:, :-1]
-        there = np.s_[1:, :] if axis == 0 else np.s_[:, 1:]
+        here = np.s_[..., :-1, :] if axis == 0 else np.s_[..., :-1]
+        there = np.s_[..., 1:, :] if axis == 0 else np.s_[..., 1:]
         other = instances[here] != instances[there]
         faces = surfaces[here] != surfaces[there]
-        mine, its = normals[:, *here], normals[:, *there]
+        mine, its = normals[here], normals[there]
         bend = (mine * its).sum(axis=0) < CREASE_COSINE
-        offset = points[:, *there] - points[:, *here]
+        offset = points[there] - points[here]
         step = np.abs((mine * offset).sum(axis=0)) > STEP
         boundary[here] |= other | (faces & (bend | step))
     return boundary

@@ -29,11 +29,18 @@ from pagdeploy.exporters.modules import PAGGate, sparsity_kl
 
 BATCH = 16
 SPARSITY_WEIGHT = 3.0
-SOFT_WEIGHT = 0.3
-"""Weight of the KL term on the probabilities, relative to the term on the decisions."""
+EVEN_SHARE = 0.04
+"""Weight of an even mask in the sparsity loss; see `sparsity_loss`."""
+
+GATE_RATE = 5.0
+"""Learning rate of the gates relative to the other layers."""
 
 HOTTEST, COLDEST = 1.0, 0.1
 """First and last Gumbel temperature; 0.1 is the official default."""
+
+FREE_TEMPERATURE = 1.0
+"""Temperature of the steps without noise, where only the gradient depends on it: wide enough to
+reach pixels whose decision is not close."""
 
 NOISE_ENDS = 0.6
 """Share of the gated training after which no gate draws noise any more."""
@@ -66,14 +73,14 @@ def task_losses(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
 def sparsity_loss(model: PAGResNet, target: float) -> tuple[Tensor, list[float]]:
     """The weighted sum of the gates' KL terms, and the density of each gate in this batch.
 
-    The term on the decisions loses its gradient when a gate computes all pixels or none; a
-    weaker one on the probabilities still has a gradient there and brings the gate back.
+    Mask and target are both mixed with a little of an even mask. The best density stays the
+    target, and a gate that computes all pixels, or none, keeps a finite gradient.
     """
     total, densities = torch.zeros(()), []
     for gate in model.gates().values():
-        if gate.mask is not None and gate.probabilities is not None:
-            total = total + sparsity_kl(gate.mask, target)
-            total = total + SOFT_WEIGHT * sparsity_kl(gate.probabilities, target)
+        if gate.mask is not None:
+            mixed = (1 - EVEN_SHARE) * gate.mask + EVEN_SHARE / 2  # (N, 2, H, W)
+            total = total + sparsity_kl(mixed, (1 - EVEN_SHARE) * target + EVEN_SHARE / 2)
             densities.append(float(gate.mask.detach()[:, 1].mean()))
     return SPARSITY_WEIGHT * total, densities
 
@@ -81,8 +88,16 @@ def sparsity_loss(model: PAGResNet, target: float) -> tuple[Tensor, list[float]]
 def optimiser(model: nn.Module, rate: float, steps: int) -> tuple[
     torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler
 ]:
-    """AdamW whose rate rises for 5 % of the steps and then falls along a cosine."""
-    adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
+    """AdamW whose rate rises for 5 % of the steps and then falls along a cosine.
+
+    Gates learn faster than the pre-trained layers, as the pooling branches in the released code.
+    """
+    gates = {id(p) for gate in model.modules() if isinstance(gate, PAGGate) for p in gate.parameters()}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in gates]},
+        {"params": [p for p in model.parameters() if id(p) in gates], "lr": GATE_RATE * rate},
+    ]
+    adam = torch.optim.AdamW(groups, lr=rate, weight_decay=1e-3)
 
     def factor(step: int) -> float:
         warm = max(1, steps // 20)
@@ -93,11 +108,19 @@ def optimiser(model: nn.Module, rate: float, steps: int) -> tuple[
     return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
 
 
-def set_noise(model: PAGResNet, share: float, source: random.Random) -> None:
-    """Let each gate, MultiPool's included, draw noise with probability `share` in this step."""
+def set_decisions(model: PAGResNet, progress: float, source: random.Random) -> None:
+    """Say how each gate, MultiPool's included, decides in the next step.
+
+    Noise comes with a probability that falls from 1 to 0, at a temperature that falls from
+    HOTTEST to COLDEST. Steps with and without noise can only both meet the density target if the
+    probabilities move to 0 and 1.
+    """
+    cooled = min(1.0, progress / NOISE_ENDS)
     for module in model.modules():
         if isinstance(module, PAGGate):
-            module.noise = source.random() < share
+            module.noise = source.random() >= cooled
+            cold = HOTTEST * (COLDEST / HOTTEST) ** cooled
+            module.temperature = cold if module.noise else FREE_TEMPERATURE
 
 
 def start_gates(model: PAGResNet, target: float) -> None:
@@ -128,9 +151,7 @@ def train(
     for step, batch in enumerate(rooms.training_batches(BATCH, steps, seed)):
         progress = step / steps
         if target is not None:
-            cooled = min(1.0, progress / NOISE_ENDS)
-            model.set_temperature(HOTTEST * (COLDEST / HOTTEST) ** cooled)
-            set_noise(model, 1 - cooled, source)
+            set_decisions(model, progress, source)
         image = batch.image.contiguous(memory_format=torch.channels_last)
         losses = task_losses(model(image), batch)
         densities: list[float] = []
@@ -158,8 +179,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder for the rendered scenes; default: out")
     parser.add_argument("--scenes", type=int, default=len(TRAINING_SEEDS))
     parser.add_argument("--dense", type=Path, help="dense weights to start from, not trained again")
-    parser.add_argument("--dense-steps", type=int, default=10_000)
-    parser.add_argument("--gated-steps", type=int, default=5_000)
+    parser.add_argument("--dense-steps", type=int, default=8_000)
+    parser.add_argument("--gated-steps", type=int, default=4_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -63,7 +63,9 @@ def _spatial_dims(
 
 
 # Scalars decide between the modes and the activations, so that one body serves every node: old
-# runtimes confuse several bodies of one name. Nothing multiplies by a mask: 0 * NaN is NaN.
+# runtimes confuse several bodies of one name. Nothing multiplies by a mask: 0 * NaN is NaN. Written
+# out, the leaky relu is right everywhere: onnxruntime 1.16 makes a NaN of PRelu(inf), and
+# onnx.reference cannot hand an attribute of the function on to LeakyRelu.
 _BODY = """
     branch_i64 = Constant <value_int: int = @branch> ()
     branch_i32 = Cast <to: int = 6> (branch_i64)
@@ -98,7 +100,9 @@ _BODY = """
     kept = Where (active, c, zero)
     sum = Add (base, kept)
     before = Where (is_add, sum, c)
-    bent = PRelu (before, slope)
+    is_negative = Less (before, zero)
+    scaled = Mul (before, slope)
+    bent = Where (is_negative, scaled, before)
     after = Clip (bent, low, high)
     take = Or (active, is_add)
     Y = Where (take, after, base)

@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pagdeploy.bundle import MODEL, Bundle, open_bundle, write_arrays
 from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.verbs import Progress, silent
+
+if TYPE_CHECKING:
+    from pagdeploy.graph.gates import Gate
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 IMAGE_SIZE = (240, 320)  # (H, W); the network was trained on 96x128 and takes any size
@@ -87,9 +91,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
     Raises:
         EnvironmentProblem: a package of the extra `demo` is missing.
     """
-    from pagdeploy.bundle import open_bundle, write_arrays
     from pagdeploy.files import replacing_file
-    from pagdeploy.graph.read import read_model
     from pagdeploy.verbs.build import build
     from pagdeploy.verbs.export import export
     from pagdeploy.verbs.sheet import draw_sheet
@@ -112,7 +114,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
     build(model, bundle_path, inputs={"image": next(iter(images.values()))})
     bundle = open_bundle(bundle_path)
 
-    judged = _Judge(read_model(bundle.file("model.onnx")), read_model(bundle.file("engine.onnx")))
+    judged = _Judge(bundle)
     rows, outputs = [], {}
     for number, (name, image) in enumerate(images.items()):
         progress(f"verify and time {name}", 3 + number, total)
@@ -134,7 +136,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         content = {**table, "rows": [asdict(row) for row in rows], "failure": result.reason}
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     with replacing_file(output / "sheet.png") as temporary:
-        draw_sheet(temporary, images, outputs, gates, {row.image: row.density for row in rows})
+        draw_sheet(temporary, images, outputs, gates, judged.pools)
     write_arrays(output / "images.npz", images)
     progress("done", total, total)
     return result
@@ -143,12 +145,14 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
 class _Judge:
     """Verifies and times the engine on one image after another."""
 
-    def __init__(self, portable: Any, engine: Any) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         from pagdeploy.engines.ort import OnnxRuntimeEngine
         from pagdeploy.graph.gates import expose, gates_of
+        from pagdeploy.graph.read import read_model
         from pagdeploy.pipeline import lower
 
-        self.portable, self.engine = portable, engine
+        portable = self.portable = read_model(bundle.file(MODEL))
+        engine = self.engine = read_model(bundle.file(bundle.manifest.engine.file))
         self.reason: str | None = None
         runtime = OnnxRuntimeEngine()
         gates = gates_of(portable)
@@ -157,7 +161,14 @@ class _Judge:
         self.fast = runtime.load(engine.SerializeToString())
         self.dense = runtime.load(lower(portable, "dense").SerializeToString())
         self.gates = gates
-        self.binary = [gate for gate in gates if not gate.name.endswith("conv2.gate")]
+        self.binary: list[Gate] = []
+        self.pools: dict[str, str] = {}
+        branches = {gate.name: len(gate.density) for gate in bundle.manifest.gates}
+        for gate in gates:
+            if branches[gate.name] == 2:
+                self.binary.append(gate)
+            else:
+                self.pools[gate.name] = gate.selection
 
     def judge(
         self, name: str, image: npt.NDArray[np.float32]
@@ -216,9 +227,7 @@ def _scenes() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     from pagdeploy.examples.rooms.scenes import render
 
     for seed in SCENES:
-        rgb = render(seed, *IMAGE_SIZE).rgb  # (H, W, 3)
-        image = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32)
-        yield f"scene {seed}", image  # (1, 3, H, W)
+        yield f"scene {seed}", render(seed, *IMAGE_SIZE).image[None]  # (1, 3, H, W)
 
 
 def _weights(name: str) -> Path:

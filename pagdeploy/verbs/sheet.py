@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from pagdeploy.verbs.pictures import as_picture, class_colours
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Tile = tuple[npt.NDArray[Any], dict[str, Any]]  # an image, and how to show it
+_WIDTH, _TITLE = 14.0, 0.22  # inches: of the sheet, and above a tile
 
 
 def draw_sheet(
@@ -19,46 +21,65 @@ def draw_sheet(
     images: Arrays,
     outputs: Mapping[str, Arrays],
     gates: Mapping[str, str],
-    densities: Mapping[str, float],
+    pools: Mapping[str, str],
 ) -> None:
     """Draw one band per image: predictions above, per-gate maps below.
 
     Args:
         path: PNG file to write.
-        images: RGB in [0, 1] by name, (1, 3, H, W).
+        images: RGB in [0, 1] by name, (1, 3, H, W), all of one size.
         outputs: Of each image, what the network said and its selections, (1, C, H, W).
         gates: Name of the selection by name of the binary gate, in the network's order.
-        densities: Mean density of each image.
+        pools: Likewise of the gates that choose among more than two branches.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    columns = max(6, len(gates))
-    figure = plt.figure(figsize=(2.1 * columns, 3.15 * len(images) + 0.4), layout="constrained")
-    bands = figure.subfigures(len(images), 1) if len(images) > 1 else [figure]
-    for band, (name, image) in zip(np.ravel(np.asarray(bands, object)), images.items(), strict=True):
-        answers = outputs[name]
-        ponder = ponder_map([answers[s] for s in gates.values()], image.shape[2:])
-        top, bottom = band.subfigures(2, 1, height_ratios=(1.7, 1))
-        tiles = _tiles(name, image, answers)
-        axes = top.subplots(1, len(tiles) + 1)
-        for axis, (title, tile) in zip(axes, tiles.items(), strict=False):
-            axis.imshow(tile)
-            axis.set_title(title, fontsize=9)
-        shown = axes[-1].imshow(ponder, cmap="magma", vmin=0, vmax=len(gates))
-        axes[-1].set_title(f"gates computed, density {densities[name]:.2f}", fontsize=9)
-        top.colorbar(shown, ax=axes[-1], fraction=0.04)
-        below = bottom.subplots(1, len(gates))
-        for axis, (gate, selection) in zip(np.atleast_1d(below), gates.items(), strict=True):
-            mask = answers[selection][0, 0]  # (H, W)
-            axis.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_title(f"{gate.removesuffix('.gate')}  {mask.mean():.2f}", fontsize=8)
-        for axis in [*axes, *np.atleast_1d(below)]:
-            axis.set_axis_off()
-    figure.savefig(path, format="png", dpi=72)
+    bands = [_band(name, image, outputs[name], gates, pools) for name, image in images.items()]
+    aspect = next(iter(images.values())).shape[2] / next(iter(images.values())).shape[3]
+    heights = [_WIDTH / len(row) * aspect + _TITLE for row in bands[0]]
+    figure = plt.figure(figsize=(_WIDTH, sum(heights) * len(bands)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    strips = figure.subfigures(2 * len(bands), 1, height_ratios=heights * len(bands))
+    rows = [row for band in bands for row in band]
+    for strip, row in zip(strips, rows, strict=True):
+        for axis, (title, (tile, style)) in zip(
+            strip.subplots(1, len(row)), row.items(), strict=True
+        ):
+            axis.imshow(tile, interpolation="nearest", **style)
+            axis.set_title(title, fontsize=8, pad=2)
+            axis.set(xticks=[], yticks=[])
+            for edge in axis.spines.values():
+                edge.set(color="0.6", linewidth=0.5)
+    figure.savefig(path, format="png", dpi=80)
     plt.close(figure)
+
+
+def _band(
+    name: str,
+    image: npt.NDArray[Any],
+    answers: Arrays,
+    gates: Mapping[str, str],
+    pools: Mapping[str, str],
+) -> tuple[dict[str, Tile], dict[str, Tile]]:
+    """Two rows of titled tiles: what the network said, and what it decided to compute."""
+    masks = [answers[selection][0, 0] for selection in gates.values()]  # (h, w) each
+    density = float(np.mean([mask.mean() for mask in masks]))
+    said: dict[str, Tile] = {title: (tile, {}) for title, tile in _tiles(name, image, answers)}
+    ponder = ponder_map(masks, image.shape[2:])
+    style = {"cmap": "magma", "vmin": 0, "vmax": len(gates)}
+    said[f"gates computed per pixel, mean {density:.2f}"] = (ponder, style)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+    decided: dict[str, Tile] = {
+        f"{gate.removesuffix('.gate')}: {mask.mean():.2f}": (mask, grey)
+        for gate, mask in zip(gates, masks, strict=True)
+    }
+    for gate, selection in pools.items():
+        colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}
+        decided[f"{gate.split('.')[0]}: dilation"] = (answers[selection][0, 0], colours)
+    return said, decided
 
 
 def ponder_map(
@@ -67,33 +88,33 @@ def ponder_map(
     """How many gates computed each pixel, (H, W): the paper's ponder map.
 
     Args:
-        selections: One (1, 1, h, w) per gate, 1 where it computes; maps may be smaller.
+        selections: One (h, w) per gate, 1 where it computes; maps may be smaller.
         size: (H, W) of the image.
     """
     total = np.zeros(size)
     for selection in selections:
-        rows = np.arange(size[0]) * selection.shape[2] // size[0]
-        columns = np.arange(size[1]) * selection.shape[3] // size[1]
-        total += selection[0, 0][np.ix_(rows, columns)] == 1
+        rows = np.arange(size[0]) * selection.shape[0] // size[0]
+        columns = np.arange(size[1]) * selection.shape[1] // size[1]
+        total += selection[np.ix_(rows, columns)] == 1
     return total
 
 
-def _tiles(name: str, image: npt.NDArray[Any], answers: Arrays) -> dict[str, npt.NDArray[Any]]:
-    tiles: dict[str, npt.NDArray[Any]] = {name: np.clip(image[0].transpose(1, 2, 0), 0, 1)}
+def _tiles(
+    name: str, image: npt.NDArray[Any], answers: Arrays
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    yield name, np.clip(image[0].transpose(1, 2, 0), 0, 1)
     if "segmentation" in answers:
         classes = answers["segmentation"][0].argmax(0)  # (H, W)
-        tiles["segmentation"] = class_colours(answers["segmentation"].shape[1])[classes]
+        yield "segmentation", class_colours(answers["segmentation"].shape[1])[classes]
     if "boundary" in answers:
         probability = 1 / (1 + np.exp(-answers["boundary"][0, 0]))
-        tiles["boundary"] = np.repeat(1 - probability[:, :, None], 3, axis=2)
+        yield "boundary", np.repeat(1 - probability[:, :, None], 3, axis=2)
     if "depth" in answers:
         depth = answers["depth"][0, 0]
         near = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-6)
-        tiles[f"depth {depth.min():.1f} to {depth.max():.1f} m"] = np.repeat(
-            near[:, :, None], 3, axis=2
-        )
+        title = f"depth, {depth.min():.1f} to {depth.max():.1f} m"
+        yield title, np.repeat(near[:, :, None], 3, axis=2)
     if "normals" in answers:
         picture = as_picture(answers["normals"])
         if picture is not None:
-            tiles["normals"] = np.asarray(picture)
-    return tiles
+            yield "normals", np.asarray(picture)

@@ -1,0 +1,1 @@
+"""Tests of the front end: modules, networks, weights and the export to ONNX."""
