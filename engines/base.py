@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,13 @@ class TensorInfo:
 class Session(Protocol):
     """A loaded engine, ready to run."""
 
-    inputs: Sequence[TensorInfo]
-    outputs: Sequence[TensorInfo]
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        """What it takes."""
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        """What it gives."""
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """All outputs by name.
@@ -66,8 +71,8 @@ class Engine(Protocol):
         lowerings: What the pipeline can make for it, the portable default first.
     """
 
-    name: str
-    lowerings: tuple[str, ...]
+    name: ClassVar[str]
+    lowerings: ClassVar[tuple[str, ...]]
 
     def available(self) -> str | None:
         """None, or why the engine cannot run here, with the remedy."""

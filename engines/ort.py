@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -68,8 +69,18 @@ class OnnxRuntimeSession:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self.inputs = [_info(value) for value in session.get_inputs()]
-        self.outputs = [_info(value) for value in session.get_outputs()]
+        self._inputs = [_info(value) for value in session.get_inputs()]
+        self._outputs = [_info(value) for value in session.get_outputs()]
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        """What it takes."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        """What it gives."""
+        return self._outputs
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """All outputs by name.
@@ -92,7 +103,7 @@ class OnnxRuntimeSession:
 
 
 def installed_onnxruntimes() -> list[str]:
-    """Distributions that provide onnxruntime, as "name version"; two of them overwrite each other."""
+    """Distributions that provide onnxruntime, as "name version"; two overwrite each other."""
     found = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,9 +78,13 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_checkpoint(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
-        if zipfile.is_zipfile(path) or "Unsupported" in str(problem):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        with path.open("rb") as stream:
+            pickled = stream.read(1) == b"\x80"
+        if pickled or zipfile.is_zipfile(path):
             raise _holds_code(path) from None
         raise _damaged(path) from None
     except Exception as problem:  # a damaged file surfaces as one of a dozen types

@@ -1,10 +1,10 @@
 """pagdeploy: an ONNX/TensorRT deployment compiler for pixel-gated networks.
 
-    import pagdeploy
-    pagdeploy.export("model.py:factory", "m.onnx", weights="w.safetensors")
-    pagdeploy.build("m.onnx", "m.pagbundle")
-    assert pagdeploy.verify("m.pagbundle").passed
-    outputs = pagdeploy.load("m.pagbundle").run({"image": image})
+import pagdeploy
+pagdeploy.export("model.py:factory", "m.onnx", weights="w.safetensors")
+pagdeploy.build("m.onnx", "m.pagbundle")
+assert pagdeploy.verify("m.pagbundle").passed
+outputs = pagdeploy.load("m.pagbundle").run({"image": image})
 """
 
 from __future__ import annotations

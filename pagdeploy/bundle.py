@@ -1,11 +1,11 @@
 """The artifact: a folder with engine, portable model, sample, and a manifest that vouches for it.
 
-    NAME.pagbundle/
-        manifest.json        what it is, what it was made from and with, a digest of every file
-        model.onnx           the portable model; any target can be built from it again
-        engine.onnx          what runs, untouched
-        sample/inputs.npz    one request
-        sample/outputs.npz   the reference's answer: outputs, gate logits and selections
+NAME.pagbundle/
+    manifest.json        what it is, what it was made from and with, a digest of every file
+    model.onnx           the portable model; any target can be built from it again
+    engine.onnx          what runs, untouched
+    sample/inputs.npz    one request
+    sample/outputs.npz   the reference's answer: outputs, gate logits and selections
 """
 
 from __future__ import annotations

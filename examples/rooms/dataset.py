@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 96, 128
 MARGIN = 16
 """Training scenes are rendered this much larger in both directions, for random crops."""
 
-TRAINING_SEEDS = range(0, 10_000)
+TRAINING_SEEDS = range(10_000)
 HELD_OUT_SEEDS = range(1_000_000, 1_000_300)
 """No seed below a million is used for measuring, none above for training."""
 

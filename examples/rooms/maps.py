@@ -20,9 +20,7 @@ from pagdeploy.examples.rooms.layout import CLASSES
 from pagdeploy.examples.rooms.scenes import Scene, render
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
 
-Runner: TypeAlias = Callable[
-    [PAGResNet, Tensor], tuple[tuple[Tensor, ...], dict[str, Tensor]]
-]
+Runner: TypeAlias = Callable[[PAGResNet, Tensor], tuple[tuple[Tensor, ...], dict[str, Tensor]]]
 """Outputs and decisions of a network on a picture; see `evaluate.run`."""
 
 COLOURS = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -143,3 +144,36 @@ def albedo(material: Material, u: FloatArray, v: FloatArray) -> FloatArray:
     main = np.array(material.main, np.float32)[:, None]
     second = np.array(material.second, np.float32)[:, None]
     return main + (second - main) * share  # (3, P)
+
+
+def random_material(
+    random: np.random.Generator,
+    kinds: tuple[str, ...],
+    brightness: float,
+    second_near: bool = False,
+) -> Material:
+    """Draw a look of one of `kinds` around a `brightness` in [0, 1].
+
+    With `second_near` the pattern's two colours differ in brightness only.
+    """
+    main = _colour(random, brightness)
+    second = _colour(random, brightness)
+    if second_near:
+        change = random.uniform(0.65, 1.15)
+        second = (main[0] * change, main[1] * change, main[2] * change)
+    return Material(
+        kind=kinds[int(random.integers(len(kinds)))],
+        main=main,
+        second=second,
+        period=random.uniform(0.15, 0.7),
+        angle=float(random.choice([0, math.pi / 2])),
+        offset=(random.uniform(0, 40), random.uniform(0, 40)),
+        gloss=max(0.0, random.uniform(-0.4, 0.4)),
+    )
+
+
+def _colour(random: np.random.Generator, brightness: float) -> Colour:
+    grey = float(np.clip(random.normal(brightness, 0.22), 0.05, 0.95))
+    tint = random.normal(0, 0.1 + 0.25 * random.random(), 3)
+    red, green, blue = np.clip(grey * (1 + tint), 0.02, 0.98).tolist()
+    return red, green, blue

@@ -85,14 +85,15 @@ def sparsity_loss(model: PAGResNet, target: float) -> tuple[Tensor, list[float]]
     return SPARSITY_WEIGHT * total, densities
 
 
-def optimiser(model: nn.Module, rate: float, steps: int) -> tuple[
-    torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler
-]:
+def optimiser(
+    model: nn.Module, rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW whose rate rises for 5 % of the steps and then falls along a cosine.
 
     Gates learn faster than the pre-trained layers, as the pooling branches in the released code.
     """
-    gates = {id(p) for gate in model.modules() if isinstance(gate, PAGGate) for p in gate.parameters()}
+    modules = [module for module in model.modules() if isinstance(module, PAGGate)]
+    gates = {id(p) for gate in modules for p in gate.parameters()}
     groups = [
         {"params": [p for p in model.parameters() if id(p) not in gates]},
         {"params": [p for p in model.parameters() if id(p) in gates], "lr": GATE_RATE * rate},

@@ -51,7 +51,9 @@ def _show_bundle(manifest: Manifest) -> None:
         [[g.name, " ".join(f"{d:.3f}" for d in g.density)] for g in manifest.gates],
     )
     table(
-        "Perforated convolutions", ["node", "lowering"], [[o.name, o.lowering] for o in manifest.ops]
+        "Perforated convolutions",
+        ["node", "lowering"],
+        [[o.name, o.lowering] for o in manifest.ops],
     )
 
 
@@ -67,7 +69,17 @@ def _show_model(summary: ModelSummary) -> None:
     if summary.perforated:
         table(
             f"Perforated convolutions behind {len(summary.gates)} gates",
-            ["node", "kernel", "strides", "dilations", "group", "channels", "branch", "mode",
-             "activation", "gate"],
+            [
+                "node",
+                "kernel",
+                "strides",
+                "dilations",
+                "group",
+                "channels",
+                "branch",
+                "mode",
+                "activation",
+                "gate",
+            ],
             [list(vars(row).values()) for row in summary.perforated],
         )

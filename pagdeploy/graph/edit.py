@@ -71,7 +71,7 @@ class Replacement:
         """Add one node and return its output."""
         inputs = [self.constant(o) if isinstance(o, np.ndarray) else o for o in operands]
         name = f"{self._node.name}/{op_type}_{len(self._tape.nodes)}"
-        value = self._tape.op(op_type, inputs, attributes, domain=domain, name=name)  # type: ignore[arg-type]
+        value = self._tape.op(op_type, inputs, attributes, domain=domain, name=name)
         value.name = name
         return value
 
@@ -86,7 +86,7 @@ class Replacement:
             value = ir.Value(
                 name=name,
                 type=ir.TensorType(tensor.dtype),
-                shape=tensor.shape,
+                shape=ir.Shape(array.shape),
                 const_value=tensor,
             )
             self._model.graph.register_initializer(value)

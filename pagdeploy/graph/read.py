@@ -67,7 +67,9 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     try:
         onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
     except Exception as problem:  # the checker raises several types of its own
-        first = next((line for line in str(problem).splitlines() if line.strip()), "no reason given")
+        first = next(
+            (line for line in str(problem).splitlines() if line.strip()), "no reason given"
+        )
         raise IncompatibleArtifact(
             f"{name} is not a valid ONNX model ({first.strip().rstrip('.')}).", remedy=_GET_AGAIN
         ) from None

@@ -62,7 +62,7 @@ def picture(model: ir.Model) -> str:
     return "\n".join([*lines, f"return {', '.join(results)}", *functions])
 
 
-def _constant(array: np.ndarray) -> str:  # type: ignore[type-arg]
+def _constant(array: np.ndarray) -> str:
     kind = f"{array.dtype}{list(array.shape)}"
     if array.size > _SMALL:
         return f"{kind}{{sum {float(array.astype(np.float64).sum()):.6g}}}"

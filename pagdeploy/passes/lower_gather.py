@@ -47,6 +47,8 @@ the active pixels only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -149,7 +151,11 @@ class _Lowering:
         return self.put.op("Equal", selection, branch)  # (N, 1, Ho, Wo)
 
     def _rows(
-        self, pixels: ir.Value, height: ir.Value, width: ir.Value, steps: tuple[int, ...] | list[int]
+        self,
+        pixels: ir.Value,
+        height: ir.Value,
+        width: ir.Value,
+        steps: Sequence[int],
     ) -> ir.Value:
         """Rows of pixels (n, _, h, w) in a map of a given size: n H W + h step W + w step."""
         image = self.put.op("Mul", height, width)
@@ -196,7 +202,9 @@ class _Lowering:
         rows = put.op("Reshape", by_group, _ints(group, -1, matrix.shape[1]))
         product = put.op("MatMul", rows, matrix)  # (g, n, Co/g)
         joined = put.op("Transpose", product, perm=[1, 0, 2])
-        convolved = put.op("Add", put.op("Reshape", joined, _ints(-1, self.out_channels)), self.bias)
+        convolved = put.op(
+            "Add", put.op("Reshape", joined, _ints(-1, self.out_channels)), self.bias
+        )
         return activate(put, convolved, self.node) if not self._sums_first() else convolved
 
     def _sums_first(self) -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
-
-class Progress(Protocol):
-    """Told at the start of every step of long work."""
-
-    def __call__(self, step: str, number: int, total: int) -> None:
-        """`step` begins; it is the `number`th of `total`, counted from 1."""
+Progress = Callable[[str, int, int], None]
+"""Told at the start of every step of long work: its name, its number from 1, how many there are."""
 
 
 def silent(step: str, number: int, total: int) -> None:

@@ -92,9 +92,7 @@ def build(
 
     back_end = engine_named(engine)
     if problem := back_end.available():
-        raise EnvironmentProblem(
-            f"The engine {engine} cannot be used here.", remedy=problem
-        )
+        raise EnvironmentProblem(f"The engine {engine} cannot be used here.", remedy=problem)
     candidates = _candidates(back_end, lowering)
     total = 4 + len(candidates)
 
@@ -175,7 +173,7 @@ def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:
 def _measure(sessions: Mapping[str, Session], inputs: Arrays) -> dict[str, float]:
     from pagdeploy.measure.timing import time_in_turn
 
-    runs = {name: lambda s=session: s.run(inputs) for name, session in sessions.items()}  # type: ignore[misc]
+    runs = {name: lambda s=session: s.run(inputs) for name, session in sessions.items()}
     timings = time_in_turn(runs, rounds=_CHOICE_ROUNDS, budget_seconds=_CHOICE_SECONDS)
     return {name: round(timing.median_ms, 3) for name, timing in timings.items()}
 

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from importlib import metadata, util
 from typing import Literal
@@ -55,10 +54,8 @@ def doctor() -> list[Finding]:
 
 
 def _python() -> Finding:
-    version = platform.python_version()
-    if sys.version_info < (3, 10):
-        return Finding("python", "problem", version, "Use Python 3.10 or later.")
-    return Finding("python", "ok", f"{version} on {platform.system()} {platform.machine()}")
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("python", "ok", found)
 
 
 def _version(name: str) -> str | None:
@@ -137,8 +134,12 @@ def _self_test(engine: object) -> Finding:
     except PagdeployError as problem:
         return Finding("portable model", "problem", str(problem), "Update onnxruntime.")
     if answer != [0, 1]:
-        return Finding("portable model", "problem", f"a gate answers {answer}, not [0, 1]",
-                       "Update onnxruntime.")
+        return Finding(
+            "portable model",
+            "problem",
+            f"a gate answers {answer}, not [0, 1]",
+            "Update onnxruntime.",
+        )
     return Finding("portable model", "ok", "a gate runs through its function body")
 
 
@@ -152,7 +153,9 @@ def _tool(command: str, flag: str, purpose: str) -> Finding:
         return Finding(command, "problem", f"does not start: {problem}", "Install it again.")
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     # nvcc prints a copyright first and its release last.
-    return Finding(command, "ok", (lines[-1] if command == "nvcc" and lines else lines[0] if lines else "?"))
+    return Finding(
+        command, "ok", (lines[-1] if command == "nvcc" and lines else lines[0] if lines else "?")
+    )
 
 
 def _gpu() -> Finding:
@@ -166,6 +169,7 @@ def _gpu() -> Finding:
     except (OSError, subprocess.TimeoutExpired) as problem:
         return Finding("nvidia gpu", "problem", f"nvidia-smi fails: {problem}", "Check the driver.")
     if done.returncode != 0:
-        return Finding("nvidia gpu", "problem", done.stdout.strip() or "nvidia-smi fails",
-                       "Check the driver.")
+        return Finding(
+            "nvidia gpu", "problem", done.stdout.strip() or "nvidia-smi fails", "Check the driver."
+        )
     return Finding("nvidia gpu", "ok", "; ".join(done.stdout.strip().splitlines()))

@@ -76,9 +76,7 @@ def export(
         if weights is not None:
             checkpoints.load_weights(module, weights)
     elif weights is not None:
-        raise UsageError(
-            "A .pt2 program carries its own weights.", remedy="Leave --weights out."
-        )
+        raise UsageError("A .pt2 program carries its own weights.", remedy="Leave --weights out.")
     named = dict(shapes or {"image": DEFAULT_SHAPE})
     generator = torch.Generator().manual_seed(0)
     examples = tuple(torch.rand(list(shape), generator=generator) for shape in named.values())

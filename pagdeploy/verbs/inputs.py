@@ -232,5 +232,7 @@ def _read_npy(path: Path) -> Array:
             f"{path} is not a .npy file of numbers.", remedy="Write it with numpy.save."
         ) from None
     if not isinstance(loaded, np.ndarray):
-        raise IncompatibleArtifact(f"{path} is not a .npy file.", remedy="Write it with numpy.save.")
+        raise IncompatibleArtifact(
+            f"{path} is not a .npy file.", remedy="Write it with numpy.save."
+        )
     return loaded

@@ -100,9 +100,7 @@ def _summary(model: onnx.ModelProto) -> ModelSummary:
             ).most_common()
         ),
         gates=list(gates.values()),
-        perforated=[
-            _row(node, shapes, gates) for node in ours if node.op_type == "PerforatedConv"
-        ],
+        perforated=[_row(node, shapes, gates) for node in ours if node.op_type == "PerforatedConv"],
         parameters=sum(int(np.prod(shape)) for shape in shapes.values()),
     )
 
@@ -139,5 +137,9 @@ def _type(value: onnx.ValueInfoProto) -> str:
     import onnx
 
     tensor = value.type.tensor_type
-    dims = [d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in tensor.shape.dim]
-    return f"{value.name}: {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({', '.join(dims)})"
+    sizes = [
+        dim.dim_param or (str(dim.dim_value) if dim.HasField("dim_value") else "?")
+        for dim in tensor.shape.dim
+    ]
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return f"{value.name}: {dtype} ({', '.join(sizes)})"

@@ -28,9 +28,10 @@ def as_picture(array: npt.NDArray[Any]) -> Image | None:
     image = np.nan_to_num(array[0].astype(np.float64))  # (C, H, W)
     channels = image.shape[0]
     if channels == 1:
-        return Pillow.fromarray(_grey(image[0]), mode=None)
+        return Pillow.fromarray(_grey(image[0]))
     if channels == 3 and np.abs(image).max(initial=0.0) <= 1.0 + 1e-3:
-        return Pillow.fromarray(np.uint8(np.clip(image.transpose(1, 2, 0) * 127.5 + 127.5, 0, 255)))
+        colours = np.clip(image.transpose(1, 2, 0) * 127.5 + 127.5, 0, 255)  # (H, W, 3)
+        return Pillow.fromarray(colours.astype(np.uint8))
     return Pillow.fromarray(class_colours(channels)[image.argmax(0)])
 
 
@@ -39,10 +40,11 @@ def class_colours(count: int) -> npt.NDArray[np.uint8]:
     hues = (np.arange(count) * 0.61803398875) % 1.0  # the golden ratio keeps neighbours apart
     ramps = np.abs((hues[:, None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1  # (count, 3)
     value = np.where(np.arange(count) % 2, 0.95, 0.7)[:, None]
-    return np.uint8((0.35 + 0.65 * np.clip(ramps, 0, 1)) * value * 255)
+    colours: npt.NDArray[np.float64] = (0.35 + 0.65 * np.clip(ramps, 0, 1)) * value * 255
+    return colours.astype(np.uint8)
 
 
 def _grey(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     span = high - low if high > low else 1.0
-    return np.uint8((values - low) / span * 255)
+    return ((values - low) / span * 255).astype(np.uint8)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnx.parser
+import onnx_ir as ir
 import pytest
 
 from pagdeploy.errors import UsageError

@@ -21,7 +21,9 @@ def main() -> None:
         if isinstance(default, float):
             same = abs(value - default) <= 1e-6 * abs(default)
         else:
-            same = value == ([] if default is None else default if isinstance(default, int) else list(default))
+            same = value == (
+                [] if default is None else default if isinstance(default, int) else list(default)
+            )
         if not same:
             sys.exit(f"{attribute.name} is {value} in C++ and {default} in the table")
 
