@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ _TRAINING_FLAG = {
     torch.ops.aten.dropout.default: 2,
     torch.ops.aten.feature_dropout.default: 2,
 }
+_FIXED_AXIS = re.compile(
+    r"static shape of (?P<size>\d+) for dimension inputs\['(?P<name>\w+)'\]\.shape\[(?P<axis>\d+)\]"
+)
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")
 
 
@@ -214,8 +218,12 @@ def _translate(
                 custom_translation_table=_translation_table(),
             )
     except torch.onnx.errors.OnnxExporterError as problem:
+        cause = _root_cause(problem)
+        if fixed := _FIXED_AXIS.search(str(cause)):
+            raise _fixed(*fixed.group("size", "axis", "name")) from problem
         raise UsageError(
-            f"PyTorch's exporter cannot express the model ({_root_cause(problem)}).",
+            f"PyTorch's exporter cannot express the model "
+            f"({type(cause).__name__}: {_first_line(cause)}).",
             remedy="Change it there; the usual cause is control flow that depends on values.",
         ) from problem
     assert program is not None, "the exporter returns a program where dynamo is on"
@@ -259,10 +267,14 @@ def _require_dynamic(model: ir.Model, shapes: DynamicShapes) -> None:
         for axis in shapes.get(str(value.name), {}):
             size = None if value.shape is None else value.shape[axis]
             if isinstance(size, int):
-                raise UsageError(
-                    f"The model works only with size {size} on axis {axis} of {value.name!r}.",
-                    remedy="Leave that axis out of dynamic_shapes; {} fixes every size.",
-                )
+                raise _fixed(size, axis, value.name)
+
+
+def _fixed(size: object, axis: object, name: object) -> UsageError:
+    return UsageError(
+        f"The model works only with size {size} on axis {axis} of {name!r}.",
+        remedy="Leave that axis out of dynamic_shapes; {} fixes every size.",
+    )
 
 
 def _refuse_random(model: ir.Model) -> None:
@@ -275,10 +287,10 @@ def _refuse_random(model: ir.Model) -> None:
             )
 
 
-def _root_cause(problem: BaseException) -> str:
+def _root_cause(problem: BaseException) -> BaseException:
     while problem.__cause__ is not None:
         problem = problem.__cause__
-    return f"{type(problem).__name__}: {_first_line(problem)}"
+    return problem
 
 
 def _first_line(problem: BaseException) -> str:

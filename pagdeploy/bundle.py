@@ -23,13 +23,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
-from pagdeploy.files import inside, replacing_folder, sha256_of
+from pagdeploy.files import inside, is_file, replacing_folder, sha256_of
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 SAMPLE_INPUTS = "sample/inputs.npz"
 SAMPLE_OUTPUTS = "sample/outputs.npz"
+_MAX_UNPACKED = 4 * 2**30  # bytes of one .npz file; a small file can claim to hold any number
 _UNTRUSTED = "Do not use it; build it again, or get it again from a source you trust."
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -140,7 +141,7 @@ def writing_bundle(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the path exists and is not a bundle, or cannot be written.
     """
-    with replacing_folder(path, may_replace=MANIFEST) as folder:
+    with replacing_folder(path, may_replace=_is_bundle) as folder:
         (folder / "sample").mkdir()
         yield folder
 
@@ -150,7 +151,7 @@ def seal(folder: Path, manifest: Manifest) -> None:
     files = {
         file.relative_to(folder).as_posix(): sha256_of(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file != folder / MANIFEST
     }
     sealed = manifest.model_copy(update={"files": files, "digest": ""})
     sealed = sealed.model_copy(update={"digest": sealed.own_digest()})
@@ -166,7 +167,7 @@ def open_bundle(path: Path) -> Bundle:
             outside of the bundle, or a file is missing or is not the one it vouches for.
     """
     source = path / MANIFEST
-    if not source.is_file():
+    if not is_file(source):
         raise UsageError(
             f"{path} is not a bundle: it has no {MANIFEST}.",
             remedy="Give the folder that 'pagdeploy build' wrote.",
@@ -174,7 +175,7 @@ def open_bundle(path: Path) -> Bundle:
     manifest = _read_manifest(source)
     for name, digest in manifest.files.items():
         file = inside(path, name)
-        if not file.is_file():
+        if not is_file(file):
             raise IncompatibleArtifact(f"{path} lacks its file {name!r}.", remedy=_UNTRUSTED)
         if sha256_of(file) != digest:
             raise IncompatibleArtifact(
@@ -197,15 +198,31 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         UsageError: there is no such file.
         IncompatibleArtifact: it is not an .npz file of plain arrays.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no file {path}.", remedy="Check the path.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+        if unpacked <= _MAX_UNPACKED:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+    except Exception:  # zipfile, zlib and numpy raise a dozen types on damaged bytes
         raise IncompatibleArtifact(
             f"{path} is not an .npz file of plain arrays.", remedy="Write it with numpy.savez."
         ) from None
+    raise IncompatibleArtifact(
+        f"{path} holds {unpacked / 2**30:.1f} GiB of arrays; at most 4 are read.",
+        remedy="Give a smaller sample.",
+    )
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether the manifest is ours; other tools write files of that name, too."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == "pagbundle"
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -219,7 +236,7 @@ def _read_manifest(path: Path) -> Manifest:
                 remedy="Update pagdeploy, or build the bundle again with this one.",
             )
         manifest = Manifest.model_validate(content)
-    except (ValueError, TypeError, RecursionError, ValidationError):
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError, ValidationError):
         raise IncompatibleArtifact(
             f"{path} is not a manifest that pagdeploy wrote.", remedy=_UNTRUSTED
         ) from None

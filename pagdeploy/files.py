@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
+
+_LONGEST_NAME = 200  # bytes; file systems stop at 255, and a temporary name is longer
 
 
 @contextlib.contextmanager
@@ -36,24 +38,24 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path, *, may_replace: str) -> Iterator[Path]:
+def replacing_folder(path: Path, *, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
 
     Args:
-        path: The folder to make.
-        may_replace: A file name; an existing folder is replaced only if it holds it, so that a
-            mistyped output path never deletes somebody's data.
+        path: The folder to make; a link is followed.
+        may_replace: Whether an existing folder is one of ours, so that a mistyped output path
+            never deletes somebody's data. An empty folder is always replaced.
 
     Raises:
         UsageError: the parent does not exist, or `path` exists and is something else.
     """
+    path = path.resolve() if path.is_symlink() else path
     _require_parent(path)
-    if path.exists() and not (path / may_replace).is_file():
-        if not (path.is_dir() and not any(path.iterdir())):
-            raise UsageError(
-                f"{path} exists and was not written by pagdeploy.",
-                remedy="Choose another output path, or remove it first.",
-            )
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or may_replace(path))):
+        raise UsageError(
+            f"{path} exists and was not written by pagdeploy.",
+            remedy="Choose another output path, or remove it first.",
+        )
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
@@ -78,6 +80,14 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False where no file could be, as under a name that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of `name` in `folder`; names come from untrusted manifests.
 
@@ -97,6 +107,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _require_parent(path: Path) -> None:
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UsageError(
+            f"The name {path.name[:40]}... is too long for a file.", remedy="Choose a shorter one."
+        )
     if not path.parent.is_dir():
         raise UsageError(
             f"The folder {path.parent} does not exist.", remedy="Create it, or write elsewhere."

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pagdeploy.errors import UsageError
 from pagdeploy.passes import (
     drop_unused,
     fold_batch_norm,
@@ -30,8 +31,8 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         fold_batch_norm,
         lower_gather,
         lower_dense,  # after gather: it takes what is left
-        lower_gate,
-        share_equal_nodes,  # last: the convolutions of one selection share its pixel list
+        share_equal_nodes,  # after both: the convolutions of one selection share its pixel list
+        lower_gate,  # after sharing, which keeps gates apart, so that each shows its decision
         drop_unused,
     ),
     # Every pixel computed, then chosen: what each runtime understands.
@@ -39,8 +40,8 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         strip_bodies,
         fold_batch_norm,
         lower_dense,
-        lower_gate,
         share_equal_nodes,
+        lower_gate,
         drop_unused,
     ),
     # Our nodes stay; a plugin or an operator library computes them.
@@ -65,13 +66,26 @@ def lower(
         lowering: A key of `PIPELINES`.
         on_pass: Told of each pass: its name, its rewrites, its milliseconds.
 
+    Raises:
+        UsageError: there is no such lowering.
+
     Returns:
         The lowered model, its shapes inferred.
     """
     import onnx
     import onnx_ir as ir
 
-    module = ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    from pagdeploy.graph.read import name_nodes
+    from pagdeploy.ops.derive import register_schemas
+
+    register_schemas()  # so that shapes are inferred through our nodes
+    if lowering not in PIPELINES:
+        raise UsageError(
+            f"There is no lowering {lowering!r}.", remedy=f"Choose one of: {', '.join(PIPELINES)}."
+        )
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    name_nodes(inferred)
+    module = ir.from_proto(inferred)
     for name, rewrites, milliseconds in run_passes(module, PIPELINES[lowering]):
         _log.info("%-18s %4d rewrites %8.1f ms", name, rewrites, milliseconds)
         if on_pass:

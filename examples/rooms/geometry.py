@@ -123,10 +123,11 @@ class Sphere:
     def near(self, origins: FloatArray, directions: FloatArray) -> BoolArray:
         """Whether the line of each ray (3, P) meets the ball, (P,); cheaper than the hits."""
         start = column(self.centre) - origins  # (3, 1) or (3, P)
-        along = np.einsum("ij,ij->j", *np.broadcast_arrays(start, directions))  # (P,)
-        square = np.einsum("ij,ij->j", directions, directions)  # (P,)
-        apart = np.einsum("ij,ij->j", start, start) - np.float32(1.01 * self.radius**2)
-        return apart * square < along * along
+        along = (start * directions).sum(axis=0)  # (P,)
+        square = (directions * directions).sum(axis=0)  # (P,)
+        apart = (start * start).sum(axis=0) - np.float32(1.01 * self.radius**2)  # (1,) or (P,)
+        met: BoolArray = apart * square < along * along
+        return met
 
     def normals(self, points: FloatArray) -> FloatArray:
         """Outward unit normals (3, P) at world points (3, P) on the surface."""

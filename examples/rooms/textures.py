@@ -82,20 +82,23 @@ def _stripes(u: FloatArray, v: FloatArray) -> FloatArray:
 def _tiles(u: FloatArray, v: FloatArray) -> FloatArray:
     across, along = u - np.floor(u), v - np.floor(v)
     joint = (across < 0.06) | (along < 0.06)
-    shade = np.float32(0.25) * value_noise(np.floor(u) * 1.7, np.floor(v) * 1.7)
+    row: FloatArray = np.floor(v) * np.float32(1.7)
+    column: FloatArray = np.floor(u) * np.float32(1.7)
+    shade = np.float32(0.25) * value_noise(column, row)
     return np.where(joint, np.float32(1), shade)
 
 
 def _wood(u: FloatArray, v: FloatArray) -> FloatArray:
-    plank = np.floor(u)
-    grain = value_noise(u * 9 + 5 * value_noise(u, v), v * 0.8 + plank * 7.3, 2)
+    plank: FloatArray = np.floor(u)
+    along: FloatArray = v * np.float32(0.8) + plank * np.float32(7.3)
+    grain = value_noise(u * 9 + 5 * value_noise(u, v), along, 2)
     joint = u - plank < 0.04
-    tone = np.float32(0.35) * value_noise(plank * 3.1, plank * 1.3)
+    tone = np.float32(0.35) * value_noise(plank * np.float32(3.1), plank * np.float32(1.3))
     return np.where(joint, np.float32(1), np.float32(0.6) * grain + tone)
 
 
 def _marble(u: FloatArray, v: FloatArray) -> FloatArray:
-    vein = np.sin(u * 4 + 7 * value_noise(u, v, 3))
+    vein: FloatArray = np.sin(u * 4 + 7 * value_noise(u, v, 3))
     return np.float32(0.5) + np.float32(0.5) * vein
 
 

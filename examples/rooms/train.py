@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=len(TRAINING_SEEDS))
     parser.add_argument("--dense", type=Path, help="dense weights to start from, not trained again")
     parser.add_argument("--dense-steps", type=int, default=8_000)
-    parser.add_argument("--gated-steps", type=int, default=4_000)
+    parser.add_argument("--gated-steps", type=int, default=5_500)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

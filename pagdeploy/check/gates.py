@@ -27,7 +27,9 @@ class GateComparison:
         forced_flips: Decisions that differ when every earlier gate is forced to the reference's.
         unexplained: Forced flips whose margin in the reference is above `margin_bound`.
         worst_margin: Largest margin of a forced flip, in logits; 0 without flips.
-        margin_bound: The precision's error bound times the largest logit.
+        margin_bound: The precision's error bound times the largest finite logit.
+        misread: Decisions that are not the argmax of the engine's own logits; an exact tie
+            belongs to the lowest index.
     """
 
     name: str
@@ -38,11 +40,12 @@ class GateComparison:
     unexplained: int
     worst_margin: float
     margin_bound: float
+    misread: int = 0
 
     @property
     def passed(self) -> bool:
-        """Whether every flip is explained."""
-        return self.unexplained == 0
+        """Whether every flip is explained and the engine decides as its own logits say."""
+        return self.unexplained == 0 and self.misread == 0
 
 
 def compare_gate(
@@ -52,6 +55,7 @@ def compare_gate(
     free: npt.NDArray[np.int32],
     forced: npt.NDArray[np.int32],
     precision: str = "float32",
+    own_logits: npt.NDArray[Any] | None = None,
 ) -> GateComparison:
     """Compare one gate's decisions.
 
@@ -62,15 +66,25 @@ def compare_gate(
         free: The engine's selection, as deployed, (N, 1, H, W).
         forced: The engine's selection behind gates that are forced to the reference's.
         precision: Of the engine: a key of NETWORK_BOUNDS.
+        own_logits: The engine's, behind forced gates, if it shows them.
     """
     branches = logits.shape[1]
     counts = np.bincount(reference.ravel(), minlength=branches)
-    bound = NETWORK_BOUNDS[precision] * float(np.abs(logits).max(initial=0.0))
+    finite = np.abs(logits[np.isfinite(logits)])
+    bound = NETWORK_BOUNDS[precision] * float(finite.max(initial=0.0))
+    if not free.shape == forced.shape == reference.shape:  # nothing to compare pixel by pixel
+        free = forced = np.full_like(reference, -1)
     # (N, K, H, W) -> margin of the best over the second best, (N, 1, H, W)
     ordered = np.sort(logits, axis=1)
-    margin = ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
+    with np.errstate(invalid="ignore"):  # two infinities are a tie
+        margin = ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
     flipped = forced != reference
-    margins = np.broadcast_to(margin, flipped.shape)[flipped]
+    # What is no branch at all is never near a tie.
+    margin = np.where((forced < 0) | (forced >= branches), np.inf, np.nan_to_num(margin, posinf=np.inf))
+    margins = margin[flipped]
+    misread = 0
+    if own_logits is not None and own_logits.shape == logits.shape:
+        misread = int((forced != own_logits.argmax(axis=1)[:, None]).sum())
     return GateComparison(
         name=name,
         pixels=int(reference.size),
@@ -80,4 +94,5 @@ def compare_gate(
         unexplained=int((margins > bound).sum()),
         worst_margin=float(margins.max(initial=0.0)),
         margin_bound=bound,
+        misread=misread,
     )

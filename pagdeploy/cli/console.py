@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from pagdeploy.errors import PagdeployError
+from pagdeploy.errors import EnvironmentProblem, PagdeployError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,8 @@ def reported(command: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return command(*args, **kwargs)
-        except PagdeployError as error:
+        except (PagdeployError, OSError, MemoryError) as problem:
+            error = problem if isinstance(problem, PagdeployError) else _of_the_machine(problem)
             if kwargs.get("as_json"):
                 fault = {
                     "error": error.message,
@@ -57,6 +58,18 @@ def reported(command: Callable[Parameters, Result]) -> Callable[Parameters, Resu
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _of_the_machine(problem: OSError | MemoryError) -> PagdeployError:
+    if isinstance(problem, MemoryError):
+        return EnvironmentProblem(
+            "The memory does not suffice.", remedy="Give smaller inputs, or use a larger machine."
+        )
+    where = f" ({problem.filename})" if problem.filename else ""
+    return EnvironmentProblem(
+        f"The system refuses: {problem.strerror or problem}{where}.",
+        remedy="Check the path, its permissions and the free space.",
+    )
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +42,7 @@ def run(
             progress=steps,
         )
     rows = [
-        [name, str(a.dtype), "x".join(map(str, a.shape)), float(a.min()), float(a.max())]
+        [name, str(a.dtype), "x".join(map(str, a.shape)), *_extremes(a)]
         for name, a in outputs.items()
     ]
     columns = ["name", "dtype", "shape", "min", "max"]
@@ -49,3 +50,7 @@ def run(
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         table("Outputs and selections", columns, rows)
+
+
+def _extremes(array: Any) -> tuple[float, float]:
+    return (float(array.min()), float(array.max())) if array.size else (math.nan, math.nan)

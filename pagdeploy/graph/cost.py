@@ -45,7 +45,9 @@ def count_cost(
     import onnx
 
     from pagdeploy.ops import DOMAIN
+    from pagdeploy.ops.derive import register_schemas
 
+    register_schemas()  # the sizes of our nodes' outputs are inferred through them
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]

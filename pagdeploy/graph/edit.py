@@ -33,8 +33,11 @@ def skip(node: ir.Node, why: str) -> None:
 
 
 def constant_of(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """The array behind a value that is an initializer or a Constant, else None."""
-    if value is None:
+    """The array behind a value that is an initializer or a Constant, else None.
+
+    An initializer that is a graph input as well is only a default, which a caller may override.
+    """
+    if value is None or value.is_graph_input():
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
@@ -70,7 +73,8 @@ class Replacement:
     ) -> ir.Value:
         """Add one node and return its output."""
         inputs = [self.constant(o) if isinstance(o, np.ndarray) else o for o in operands]
-        name = f"{self._node.name}/{op_type}_{len(self._tape.nodes)}"
+        origin = self._node.name or self._node.outputs[0].name
+        name = f"{origin}/{op_type}_{len(self._tape.nodes)}"
         value = self._tape.op(op_type, inputs, attributes, domain=domain, name=name)
         value.name = name
         return value

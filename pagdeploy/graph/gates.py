@@ -65,9 +65,8 @@ def force_selections(model: onnx.ModelProto, selections: Sequence[str]) -> onnx.
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     produced = {name: node for node in copy.graph.node for name in node.output}
-    outputs = {value.name for value in copy.graph.output}
     for name in selections:
-        if name not in produced or name in outputs:
+        if name not in produced:
             continue
         node = produced[name]
         for index, output in enumerate(node.output):

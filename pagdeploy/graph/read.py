@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.files import is_file
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +33,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no file {path}.", remedy="Check the path.")
     model = onnx.ModelProto()
     try:
@@ -44,7 +47,25 @@ def read_model(path: Path) -> onnx.ModelProto:
             f"{path} is not an ONNX model, or it holds no graph.", remedy=_GET_AGAIN
         )
     check_model(model, str(path))
+    name_nodes(model)
     return model
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give a name to each node that has none, or one that an earlier node has.
+
+    ONNX asks for neither; passes and reports tell nodes apart by name.
+    """
+    nodes = [node for graph in graphs_of(model) for node in graph.node]
+    taken = {node.name for node in nodes}
+    seen = {""}
+    for node in nodes:
+        if node.name in seen:
+            stem = next((output for output in node.output if output), node.op_type)
+            names = (f"{stem}_{number}" if number else stem for number in itertools.count())
+            node.name = next(name for name in names if name not in taken)
+            taken.add(node.name)
+        seen.add(node.name)
 
 
 def check_model(model: onnx.ModelProto, name: str) -> None:
@@ -62,10 +83,11 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     from pagdeploy.ops.derive import register_schemas
 
     register_schemas()
+    _refuse_odd_interface(model, name)
     _refuse_external_data(model, name)
     _refuse_unknown_ops(model, name)
     try:
-        onnx.checker.check_model(model, full_check=True, check_custom_domain=True)
+        onnx.checker.check_model(model, full_check=True)
     except Exception as problem:  # the checker raises several types of its own
         first = next(
             (line for line in str(problem).splitlines() if line.strip()), "no reason given"
@@ -75,14 +97,34 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
         ) from None
 
 
+def _refuse_odd_interface(model: onnx.ModelProto, name: str) -> None:
+    import onnx
+
+    numbers = set(onnx.helper.get_all_tensor_dtypes()) - {onnx.TensorProto.STRING}
+    for value in [*model.graph.input, *model.graph.output]:
+        kind = value.type.WhichOneof("value")
+        if kind not in ("tensor_type", None) or (
+            kind == "tensor_type" and value.type.tensor_type.elem_type not in numbers
+        ):
+            raise IncompatibleArtifact(
+                f"{name} has the input or output {value.name!r}, which is no tensor of numbers.",
+                remedy="Export it with tensors of numbers as inputs and outputs.",
+            )
+
+
 def _refuse_external_data(model: onnx.ModelProto, name: str) -> None:
     import onnx
 
-    graphs = [model.graph, *_subgraphs(model.graph)]
+    graphs = graphs_of(model)
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    for graph in graphs:
-        for node in graph.node:
-            tensors += [a.t for a in node.attribute if a.HasField("t")]
+    sparse = [tensor for graph in graphs for tensor in graph.sparse_initializer]
+    inner = _subgraphs(node for function in model.functions for node in function.node)
+    nodes = [node for part in (*graphs, *model.functions, *inner) for node in part.node]
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        tensors += [attribute.t, *attribute.tensors]
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    tensors += [tensor for graph in inner for tensor in graph.initializer]
+    tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise IncompatibleArtifact(
@@ -100,12 +142,12 @@ def _refuse_unknown_ops(model: onnx.ModelProto, name: str) -> None:
     functions = {(f.domain, f.name) for f in model.functions}
     opsets = {o.domain: o.version for o in model.opset_import}
     unknown: Counter[str] = Counter()
-    graphs = [model.graph, *_subgraphs(model.graph)]
-    for node in (node for graph in graphs for node in graph.node):
+    for node in (node for graph in graphs_of(model) for node in graph.node):
         domain = "" if node.domain == "ai.onnx" else node.domain
         if domain == DOMAIN:
             kinds = {a.name: _KINDS.get(a.type, "another kind") for a in node.attribute}
             check_node(node.op_type, kinds, list(node.input), name=node.name)
+            _refuse_bad_values(node)
             continue
         if (node.domain, node.op_type) in functions:
             continue
@@ -120,12 +162,56 @@ def _refuse_unknown_ops(model: onnx.ModelProto, name: str) -> None:
             f"{name} uses operators that neither ONNX nor pagdeploy defines: {listing}.",
             remedy="Export it without them, or with their function bodies in the file.",
         )
+    for function in model.functions:
+        if function.domain != DOMAIN and any(node.domain == DOMAIN for node in function.node):
+            raise IncompatibleArtifact(
+                f"{name} uses our operators inside of its function {function.name!r}.",
+                remedy="Inline its functions first, with onnx.inliner.inline_selected_functions.",
+            )
 
 
-def _subgraphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+def _refuse_bad_values(node: onnx.NodeProto) -> None:
+    """Refuse attribute values that no PerforatedConv can have; their kinds are right."""
+    import onnx
+
+    from pagdeploy.ops import OPS
+    from pagdeploy.ops.perforated_conv_reference import output_size, require_branch
+
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    remedy = "Export the model again with this version of pagdeploy."
+    for attribute in OPS[node.op_type].attributes:
+        value = values[attribute.name]
+        if attribute.names and value not in attribute.names:
+            words = ", ".join(f"{number} ({word})" for number, word in attribute.names.items())
+            raise IncompatibleArtifact(
+                f"The node {node.name!r} has the {attribute.name} {value}, not one of {words}.",
+                remedy=remedy,
+            )
+    if node.op_type == "PerforatedConv":
+        geometry = [values[key] for key in ("kernel_shape", "strides", "pads", "dilations")]
+        try:
+            output_size((2**31, 2**31), *geometry)
+            require_branch(values["branch"])
+        except UsageError as problem:
+            raise IncompatibleArtifact(
+                f"The node {node.name!r} cannot be right: {problem.message}", remedy=remedy
+            ) from None
+        if values["group"] < 1:
+            raise IncompatibleArtifact(
+                f"The node {node.name!r} has {values['group']} groups.", remedy=remedy
+            )
+
+
+def graphs_of(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """The main graph and, behind it, every graph inside of a node."""
+    """The main graph and, behind it, every graph inside of a node."""
+    return [model.graph, *_subgraphs(model.graph.node)]
+
+
+def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
     found: list[onnx.GraphProto] = []
-    for node in graph.node:
+    for node in nodes:
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                found += [inner, *_subgraphs(inner)]
+                found += [inner, *_subgraphs(inner.node)]
     return found

@@ -53,8 +53,9 @@ PAG_GATE = Op(
     name="PAGGate",
     doc="For every pixel the index of its largest logit. The lowest index wins a tie. What a NaN "
     "selects is not specified.",
-    source="Pixel-wise Adaptive Gating: at inference the Gumbel-softmax over the K branches "
-    "becomes a plain argmax, because softmax keeps the order of the logits.",
+    source="Pixel-wise Attentional Gating (Kong and Fowlkes 2018, arXiv 1805.01556): at inference "
+    "the Gumbel-softmax over the K branches becomes a plain argmax, because softmax keeps the "
+    "order of the logits.",
     inputs=(Port("logits", "T", "(N, K, H, W): one channel of gate scores per branch."),),
     outputs=(Port("selection", "S", "(N, 1, H, W): the branch of each pixel, in 0..K-1."),),
     attributes=(),

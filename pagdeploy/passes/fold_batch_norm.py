@@ -58,18 +58,21 @@ def _fold(model: ir.Model, norm: ir.Node) -> bool:
 
     wide = np.float64
     epsilon = norm.attributes.get_float("epsilon", 1e-5)
-    scale = gamma.astype(wide) / np.sqrt(var.astype(wide) + epsilon)  # (Co,)
-    offset = mean.astype(wide) if bias is None else mean.astype(wide) - bias.astype(wide)
-    folded_weight = weight.astype(wide) * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    folded_bias = beta.astype(wide) - offset * scale
+    with np.errstate(all="ignore"):
+        scale = gamma.astype(wide) / np.sqrt(var.astype(wide) + epsilon)  # (Co,)
+        offset = mean.astype(wide) if bias is None else mean.astype(wide) - bias.astype(wide)
+        folded_weight = weight.astype(wide) * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        folded_bias = beta.astype(wide) - offset * scale
+        folded = [array.astype(weight.dtype) for array in (folded_weight, folded_bias)]
+    if not all(np.isfinite(array).all() for array in folded):
+        return _leave(norm, "the folded weights would not be finite")
 
     put = Replacement(model, norm)
     assert conv.inputs[0] is not None
     result = put.op(
         "Conv",
         conv.inputs[0],
-        folded_weight.astype(weight.dtype),
-        folded_bias.astype(weight.dtype),
+        *folded,
         **{name: attribute.value for name, attribute in conv.attributes.items()},
     )
     result.producer().name = conv.name  # type: ignore[union-attr]

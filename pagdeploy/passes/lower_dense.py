@@ -78,6 +78,10 @@ def activate(put: Replacement, value: ir.Value, node: ir.Node) -> ir.Value:
     if activation == Activation.RELU:
         return put.op("Relu", value)
     if activation == Activation.RELU6:
-        dtype = np.float32 if value.dtype is None else value.dtype.numpy()
+        x = node.inputs[0]
+        if x is None or x.dtype is None:
+            low, high = (put.op("CastLike", np.full((), v, np.float32), value) for v in (0, 6))
+            return put.op("Clip", value, low, high)
+        dtype = x.dtype.numpy()  # values made by a pass do not know theirs
         return put.op("Clip", value, np.zeros((), dtype), np.full((), 6, dtype))
     return put.op("LeakyRelu", value, alpha=node.attributes.get_float("alpha"))

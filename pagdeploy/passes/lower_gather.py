@@ -49,6 +49,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -143,12 +145,24 @@ class _Lowering:
         return self.put.op("Add", steps, _ints(1))
 
     def _active(self, batch: ir.Value, height: ir.Value, width: ir.Value) -> ir.Value:
-        selection, shape = self.selection, self.selection.shape
-        if shape is None or len(shape) != 4 or (shape[2] == 1 and shape[3] == 1):
+        selection = self.selection
+        if not self._is_per_pixel():
             full = self.put.op("Concat", batch, _ints(1), height, width, axis=0)
             selection = self.put.op("Expand", selection, full)
         branch = np.array(self.node.attributes.get_int("branch"), np.int32)
         return self.put.op("Equal", selection, branch)  # (N, 1, Ho, Wo)
+
+    def _is_per_pixel(self) -> bool:
+        """Whether the selection provably has the output's size, not one decision per image."""
+        shape, x = self.selection.shape, self.x.shape
+        if shape is None or len(shape) != 4:
+            return False
+        if isinstance(shape[2], int) and isinstance(shape[3], int):
+            return shape[2] != 1 or shape[3] != 1
+        grown = [self.pads[axis] + self.pads[2 + axis] for axis in range(2)]
+        reach = [self.dilations[axis] * (self.weight.shape[2 + axis] - 1) for axis in range(2)]
+        keeps_size = list(self.strides) == [1, 1] and grown == reach
+        return keeps_size and x is not None and _same(shape[2:], x[2:])
 
     def _rows(
         self,
@@ -230,10 +244,17 @@ class _Lowering:
             channels_last = self.x_last
             if base is not self.x:
                 channels_last = put.op("Transpose", base, perm=[0, 2, 3, 1])
-            if base.shape is None or base.shape != self.node.outputs[0].shape:
+            output = self.node.outputs[0].shape
+            if base.shape is None or output is None or not _same(base.shape, output):
                 # Only equal shapes prove that the base is not smaller than the output.
                 channels_last = put.op("Expand", channels_last, full)
         return put.op("Reshape", channels_last, _ints(-1, self.out_channels))
+
+
+def _same(one: Sequence[int | ir.SymbolicDim], other: Sequence[int | ir.SymbolicDim]) -> bool:
+    """Whether sizes are equal for sure: a size without a name may be any."""
+    named = all(isinstance(size, int) or size.value is not None for size in one)
+    return named and list(one) == list(other)
 
 
 def _ints(*values: int) -> npt.NDArray[np.int64]:

@@ -16,6 +16,9 @@ After:
         a = Relu (x)
         y = Add (a, a)
     }
+
+A gate is never merged with another one, even if they decide alike: the verifier finds each by the
+name of its selection. Nor is an operator that draws random numbers.
 """
 
 from __future__ import annotations
@@ -23,9 +26,20 @@ from __future__ import annotations
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from pagdeploy.graph.edit import nodes_of
+from pagdeploy.ops import DOMAIN
+
+_KEPT = (("PAGGate", DOMAIN), ("Bernoulli", ""), ("Dropout", ""))
+_MARK = "pagdeploy_kept"  # an attribute that tells nodes apart while they are compared
+
 
 def run(model: ir.Model) -> int:
     """Merge equal nodes; returns how many went away."""
     before = len(model.graph)
+    kept = [node for key in _KEPT for node in nodes_of(model, *key)]
+    for number, node in enumerate(kept):
+        node.attributes.add(ir.AttrInt64(_MARK, number))
     common.CommonSubexpressionEliminationPass()(model)
+    for node in kept:
+        del node.attributes[_MARK]
     return before - len(model.graph)

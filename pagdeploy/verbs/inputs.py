@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +14,14 @@ import numpy.typing as npt
 
 from pagdeploy.bundle import read_arrays
 from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.files import is_file
 
 if TYPE_CHECKING:
     import onnx
 
 Array = npt.NDArray[Any]
 _MAX_PIXELS = 64_000_000
+_MAX_ELEMENTS = 2**28
 _DEFAULT_SIZES = (1, 3, 256, 256)  # for dynamic sizes that nobody named
 
 
@@ -34,17 +38,20 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[n
     """
     from PIL import Image, ImageOps
 
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no image {path}.", remedy="Check the path.")
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if image.width * image.height > _MAX_PIXELS:
                 raise UsageError(
                     f"{path} has {image.width} x {image.height} pixels.",
                     remedy=f"Give an image of at most {_MAX_PIXELS:,} pixels.",
                 )
             rgb = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UsageError:
+        raise
+    except Exception:  # Pillow and its codecs raise a dozen types on damaged bytes
         raise IncompatibleArtifact(
             f"{path} is not an image, or it is damaged.", remedy="Open it in a viewer to check."
         ) from None
@@ -156,11 +163,7 @@ def example_shapes(
         UsageError: a shape is asked for an input that does not exist, or of another rank, or it
             contradicts a fixed size.
     """
-    metadata = {prop.key: prop.value for prop in model.metadata_props}
-    try:
-        exported = json.loads(metadata.get("pagdeploy.example_shapes", "{}"))
-    except ValueError:
-        exported = {}
+    exported = _exported_shapes(model)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     names = [value.name for value in inputs]
@@ -186,8 +189,27 @@ def example_shapes(
                 f"The shape {'x'.join(map(str, shape))} does not fit the input {value.name!r}.",
                 remedy=f"The model wants {wanted}, where ? is any size.",
             )
+        if math.prod(shape) > _MAX_ELEMENTS:
+            raise UsageError(
+                f"The shape {'x'.join(map(str, shape))} of the input {value.name!r} is too large.",
+                remedy=f"Give one of at most {_MAX_ELEMENTS:,} numbers.",
+            )
         shapes[value.name] = shape
     return shapes
+
+
+def _exported_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """What the exporter noted down, as far as it makes sense."""
+    noted = {prop.key: prop.value for prop in model.metadata_props}
+    try:
+        shapes = json.loads(noted.get("pagdeploy.example_shapes", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return {
+        name: shape
+        for name, shape in (shapes.items() if isinstance(shapes, dict) else ())
+        if isinstance(shape, list) and all(isinstance(s, int) and s > 0 for s in shape)
+    }
 
 
 def made_up_inputs(
@@ -223,16 +245,15 @@ def made_up_inputs(
 
 
 def _read_npy(path: Path) -> Array:
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no file {path}.", remedy="Check the path.")
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise IncompatibleArtifact(
-            f"{path} is not a .npy file of numbers.", remedy="Write it with numpy.save."
-        ) from None
-    if not isinstance(loaded, np.ndarray):
-        raise IncompatibleArtifact(
-            f"{path} is not a .npy file.", remedy="Write it with numpy.save."
-        )
-    return loaded
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        loaded.close()  # an archive under a wrong name
+    except Exception:  # numpy raises a dozen types on damaged bytes
+        pass
+    raise IncompatibleArtifact(
+        f"{path} is not a .npy file of numbers.", remedy="Write it with numpy.save."
+    )

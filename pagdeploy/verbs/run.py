@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Session
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+# Names that Windows keeps for devices, with any suffix.
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
 
 
 def load(path: Path, *, selections: bool = False, threads: int = 0) -> Session:
@@ -102,14 +105,30 @@ def _save(outputs: Arrays, folder: Path) -> None:
         raise UsageError(
             f"The folder {folder} cannot be made ({problem.strerror}).", remedy="Write elsewhere."
         ) from None
-    for name, array in outputs.items():
-        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+    for name, safe in zip(outputs, file_names(outputs), strict=True):
+        array = outputs[name]
         with replacing_file(folder / f"{safe}.npy") as temporary, temporary.open("wb") as stream:
             np.save(stream, array, allow_pickle=False)
         picture = as_picture(array)
         if picture is not None:
             with replacing_file(folder / f"{safe}.png") as temporary:
                 picture.save(temporary, format="png")
+
+
+def file_names(names: Iterable[str]) -> list[str]:
+    """A file name for each name: plain, short, and different from all others on any disk."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+        plain = plain[:80].strip(".") or "_"
+        if plain.split(".")[0].upper() in _RESERVED:
+            plain = f"_{plain}"
+        candidates = (f"{plain}_{n}" if n else plain for n in itertools.count())
+        safe = next(c for c in candidates if c.lower() not in taken)
+        taken.add(safe.lower())
+        found.append(safe)
+    return found
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, open_bundle
 from pagdeploy.check.compare import NETWORK_BOUNDS, Comparison, compare
 from pagdeploy.check.gates import GateComparison, compare_gate
+from pagdeploy.errors import IncompatibleArtifact
 from pagdeploy.verbs import Progress, silent
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ def verify(
         bundle = open_bundle(subject)
         info = bundle.manifest.engine
         lowering, precision = info.lowering, info.precision
+        if precision not in NETWORK_BOUNDS:
+            raise IncompatibleArtifact(
+                f"{subject} is of the unknown precision {precision!r}.",
+                remedy="Update pagdeploy, or build the bundle again with this one.",
+            )
         portable = read_model(bundle.file("model.onnx"))
         engine = read_model(bundle.file(info.file))
         if inputs is None:
@@ -133,18 +139,24 @@ def verify_models(
     """
     from pagdeploy.engines.ort import OnnxRuntimeEngine
     from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
+    from pagdeploy.graph.read import graphs_of
     from pagdeploy.verbs.reference import run_reference
 
     progress("run the reference", 2, 3)
     reference = run_reference(portable, inputs)
-    gates = gates_of(portable)
+    graphs = graphs_of(portable)
+    read = {name for graph in graphs for node in graph.node for name in node.input}
+    read |= {value.name for graph in graphs for value in graph.output}
+    # A gate that nobody asks decides nothing, and lowering drops it.
+    gates = [gate for gate in gates_of(portable) if gate.selection in read]
     selections = [gate.selection for gate in gates]
     visible = [name for name in selections if name in _values(engine)]
 
     progress("run the engine", 3, 3)
     runtime = OnnxRuntimeEngine()
     free = runtime.load(expose(engine, visible).SerializeToString()).run(inputs)
-    forced_model = force_selections(engine, visible)
+    logits = [gate.logits for gate in gates]
+    forced_model = force_selections(expose(engine, logits), visible)
     forced_inputs = {**inputs, **{name: reference[name] for name in visible}}
     wanted = {value.name for value in forced_model.graph.input}
     forced = runtime.load(forced_model.SerializeToString()).run(
@@ -165,6 +177,7 @@ def verify_models(
             free[gate.selection],
             forced.get(gate.selection + OWN, free[gate.selection]),
             precision,
+            forced.get(gate.logits, inputs.get(gate.logits)),
         )
         for gate in gates
         if gate.selection in visible
@@ -193,6 +206,11 @@ def _first_failure(
         if gate.selection not in visible:
             return f"The engine does not show the decisions of gate {gate.name!r}."
     for decided in compared:
+        if decided.misread and not decided.unexplained:
+            return (
+                f"Gate {decided.name!r} decides {decided.misread} of {decided.pixels} pixels not as"
+                " its own logits say: the lowest index of the largest one."
+            )
         if not decided.passed:
             return (
                 f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"

@@ -18,6 +18,12 @@ using int_t = std::int32_t;
 #define PAG_KIND_ints attribute_kinds::ints
 #define PAG_KIND_float attribute_kinds::float_t
 
+// PAGGate has no attributes.
+struct PAGGateAttributes {};
+
+template <typename Attributes, typename Visitor>
+void visitPAGGate(Attributes&&, Visitor&&) {}
+
 // Attributes of PerforatedConv; see docs/ops.md. `kernel_shape` has no default.
 struct PerforatedConvAttributes {
 #define PAG_FIELDS_PerforatedConv(field, kind, ...) PAG_KIND_##kind field{__VA_ARGS__};

@@ -136,8 +136,8 @@ def test_pickles_in_a_program_do_not_run(program, tmp_path):
     with pytest.raises(IncompatibleArtifact) as caught:
         load_factory(str(path))
     assert str(caught.value) == (
-        f"{path} holds more than a program and its tensors (data/sample_inputs/model.pt), which could "
-        "run when it is loaded. Name the model by its factory instead: file.py:factory."
+        f"{path} holds more than a program and its tensors (data/sample_inputs/model.pt), which "
+        "could run when it is loaded. Name the model by its factory instead: file.py:factory."
     )
     assert not (tmp_path / "trace").exists()
 

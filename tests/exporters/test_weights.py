@@ -186,7 +186,7 @@ def test_integers_are_not_taken_for_weights(tmp_path, state):
 @pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": 3}, {"state_dict": {"a": "b"}}])
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(IncompatibleArtifact, match="holds no (plain )?state dict"):
+    with pytest.raises(IncompatibleArtifact, match=r"holds no (plain )?state dict"):
         load_weights(Net(), tmp_path / "w.pt")
 
 

@@ -1,8 +1,8 @@
 """Run an exported model in a bare onnxruntime and compare it with expected outputs.
 
-    python run_stock.py m.onnx inputs.npz expected.npz
+    python run_stock.py m.onnx inputs.npz expected.npz [outputs.npz]
 
-Needs nothing but numpy and onnxruntime 1.16 or later: what this accepts, any machine can run.
+With a fourth file it also writes what the runtime computed. Needs nothing but numpy and onnxruntime 1.16 or later: what this accepts, any machine can run.
 Integer outputs (selections) must be equal; floats may differ by 1e-4 of the largest value.
 """
 
@@ -14,12 +14,15 @@ import onnxruntime
 BOUND = 1e-4
 
 
-def main(model, inputs, expected):
+def main(model, inputs, expected, outputs=None):
     """Print one line per output; return how many are wrong."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     with np.load(inputs) as feed:
-        actual = dict(zip(names, session.run(None, {name: feed[name] for name in feed.files})))
+        values = session.run(None, {name: feed[name] for name in feed.files})
+    actual = dict(zip(names, values, strict=True))
+    if outputs:
+        np.savez(outputs, **actual)
     wrong = 0
     with np.load(expected) as reference:
         if not reference.files:
@@ -47,6 +50,6 @@ def difference(actual, reference):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
     sys.exit(1 if main(*sys.argv[1:]) else 0)

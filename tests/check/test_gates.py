@@ -1,0 +1,95 @@
+"""Flips near a tie are explained; every other flip is a fault."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pagdeploy.check.gates import compare_gate
+
+LOGITS = np.zeros((1, 3, 2, 2), np.float32)
+LOGITS[0, 0] = [[5.0, 0.0], [1.0, -10.0]]
+LOGITS[0, 1] = [[0.0, 2.0], [1.0 - 1e-5, 0.0]]
+LOGITS[0, 2] = -10.0
+DECIDED = LOGITS.argmax(1)[:, None].astype(np.int32)  # [[0, 1], [0, 1]]
+
+
+def flipped(*at: tuple[int, int], to: int = 1) -> np.ndarray:
+    """The decisions with some of them changed."""
+    other = DECIDED.copy()
+    for y, x in at:
+        other[0, 0, y, x] = to
+    return other
+
+
+def test_equal_decisions_pass():
+    result = compare_gate("g", LOGITS, DECIDED, DECIDED, DECIDED, own_logits=LOGITS)
+    assert result.passed
+    assert (result.pixels, result.flips, result.forced_flips, result.misread) == (4, 0, 0, 0)
+    assert result.density == (0.5, 0.5, 0.0)
+    assert result.margin_bound == pytest.approx(1e-4 * 10)
+
+
+def test_a_flip_near_a_tie_is_explained():
+    near = flipped((1, 0))
+    result = compare_gate("g", LOGITS, DECIDED, near, near)
+    assert result.passed
+    assert (result.flips, result.forced_flips, result.unexplained) == (1, 1, 0)
+    assert result.worst_margin == pytest.approx(1e-5, rel=0.1)
+
+
+def test_a_flip_far_from_a_tie_is_a_fault():
+    far = flipped((0, 0))
+    result = compare_gate("g", LOGITS, DECIDED, far, far)
+    assert not result.passed
+    assert (result.unexplained, result.worst_margin) == (1, 5.0)
+    assert compare_gate("g", LOGITS, DECIDED, DECIDED, far).unexplained == 1
+
+
+def test_free_flips_behind_an_earlier_flip_are_counted_but_no_fault():
+    result = compare_gate("g", LOGITS, DECIDED, flipped((0, 0)), DECIDED)
+    assert (result.flips, result.unexplained) == (1, 0)
+    assert result.passed
+
+
+def test_what_is_no_branch_is_a_fault_even_at_a_tie():
+    for number in (-1, 3):
+        odd = flipped((1, 0), to=number)
+        assert compare_gate("g", LOGITS, DECIDED, odd, odd).unexplained == 1
+
+
+def test_a_selection_of_another_shape_is_a_fault():
+    small = DECIDED[:, :, :1]
+    assert compare_gate("g", LOGITS, DECIDED, small, small).unexplained == 4
+
+
+def test_infinite_logits_do_not_explain_everything():
+    logits = LOGITS.copy()
+    logits[0, 2] = -np.inf
+    far = flipped((0, 0))
+    result = compare_gate("g", logits, DECIDED, far, far)
+    assert result.margin_bound == pytest.approx(1e-3)
+    assert result.unexplained == 1
+
+
+def test_lower_precision_explains_more():
+    logits = LOGITS.copy()
+    logits[0, 1, 1, 0] = 0.9
+    near = flipped((1, 0))
+    assert not compare_gate("g", logits, DECIDED, near, near).passed
+    assert compare_gate("g", logits, DECIDED, near, near, "float16").passed
+
+
+def test_the_lowest_index_of_a_tie_must_win():
+    tied = LOGITS.copy()
+    tied[0, 1, 1, 0] = 1.0
+    wrong = flipped((1, 0))
+    result = compare_gate("g", tied, DECIDED, wrong, wrong, own_logits=tied)
+    assert (result.unexplained, result.misread) == (0, 1)
+    assert not result.passed
+
+
+def test_one_branch_is_always_taken():
+    logits, decided = LOGITS[:, :1], np.zeros_like(DECIDED)
+    assert compare_gate("g", logits, decided, decided, decided).passed
+    assert not compare_gate("g", logits, decided, decided + 1, decided + 1).passed

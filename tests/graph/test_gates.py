@@ -1,0 +1,68 @@
+"""Gates are found, shown and forced."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+
+from pagdeploy.graph.gates import OWN, Gate, expose, force_selections, gates_of
+from pagdeploy.pipeline import lower
+from tests.models import run_onnxruntime
+
+MODEL = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
+g (float[n, 2, h, w] l) => (float[n, 1, h, w] y, int32[n, 1, h, w] second) {
+    first = pagdeploy.PAGGate (l)
+    a = Cast <to = 1> (first)
+    both = Concat <axis = 1> (a, a)
+    other = Sub (both, l)
+    second = pagdeploy.PAGGate (other)
+    b = Cast <to = 1> (second)
+    y = Add (a, b)
+}"""
+LOGITS = np.random.default_rng(0).standard_normal((1, 2, 3, 4), np.float32)
+
+
+def engine() -> onnx.ModelProto:
+    """The model, lowered."""
+    return lower(onnx.parser.parse_model(MODEL), "dense")
+
+
+def named(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs by name."""
+    names = [value.name for value in model.graph.output]
+    return dict(zip(names, run_onnxruntime(model, feed), strict=True))
+
+
+def test_gates_are_listed_in_order_and_named_after_node_or_value():
+    model = onnx.parser.parse_model(MODEL)
+    model.graph.node[0].name = "stem.gate"
+    assert gates_of(model) == [Gate("stem.gate", "l", "first"), Gate("second", "other", "second")]
+    assert gates_of(engine()) == []
+
+
+def test_exposed_values_become_outputs_once():
+    shown = expose(expose(engine(), ["first", "second", "nothing", "l"]), ["first"])
+    assert [value.name for value in shown.graph.output] == ["y", "second", "first"]
+    answers = named(shown, {"l": LOGITS})
+    np.testing.assert_array_equal(answers["first"], LOGITS.argmax(1, keepdims=True))
+
+
+def test_forced_decisions_are_used_and_the_gates_own_are_shown():
+    free = named(expose(engine(), ["first"]), {"l": LOGITS})
+    wrong = {"first": 1 - free["first"], "second": 1 - free["second"]}
+    forced = force_selections(engine(), ["first", "second", "nothing"])
+    answers = named(forced, {"l": LOGITS, **wrong})
+    np.testing.assert_array_equal(answers["first" + OWN], free["first"])
+    # The second gate sees the forced decision of the first.
+    expected = (wrong["first"] - LOGITS).argmax(1, keepdims=True)
+    np.testing.assert_array_equal(answers["second" + OWN], expected)
+    np.testing.assert_array_equal(answers["y"], wrong["first"] + wrong["second"])
+
+
+def test_the_model_itself_is_not_changed():
+    model = engine()
+    before = model.SerializeToString()
+    expose(model, ["first"])
+    force_selections(model, ["first"])
+    assert model.SerializeToString() == before

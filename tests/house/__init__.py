@@ -1,0 +1,1 @@
+"""Tests of the house rules: who imports whom, packaging, types and style."""
