@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
-from pagdeploy.errors import BuildFailed, EnvironmentProblem
+from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
 
 _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's name -> numpy's
 
@@ -44,12 +44,19 @@ class OnnxRuntimeEngine:
                 another's cores.
 
         Raises:
+            UsageError: threads are asked for, but an earlier session has made the shared pool,
+                beside which onnxruntime allows no other.
             EnvironmentProblem: onnxruntime is not installed.
             BuildFailed: onnxruntime refuses the model.
         """
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        if threads and _shared_pool.cache_info().currsize and _shared_pool():
+            raise UsageError(
+                "This process already runs sessions on shared threads, one per core.",
+                remedy="Leave the number of threads out, or ask for it in a process of its own.",
+            )
         if threads:
             options.intra_op_num_threads = threads
         elif _shared_pool():

@@ -98,8 +98,9 @@ def inside(folder: Path, name: str) -> Path:
     plain = bool(parts) and not name.startswith("/") and "\\" not in name and "\0" not in name
     if plain and ".." not in parts and not re.match(r"^[A-Za-z]:", name):
         path = folder.joinpath(*parts)
-        if path.resolve().is_relative_to(folder.resolve()):
-            return path
+        with contextlib.suppress(ValueError, OSError):  # a name that no file can have
+            if path.resolve().is_relative_to(folder.resolve()):
+                return path
     raise IncompatibleArtifact(
         f"{folder} names the file {name!r}, which lies outside of it.",
         remedy="Do not use this artifact; get it again from a source you trust.",

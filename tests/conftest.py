@@ -56,9 +56,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _bundles(
-    model_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def _bundles(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from pagdeploy.verbs.build import build
 
     folder = tmp_path_factory.mktemp("bundles")

@@ -116,7 +116,9 @@ def test_names_in_the_folder_are_taken(tmp_path, name):
     ["../x", "a/../../x", "a/..", "..", "/etc/passwd", "", "a\\..\\..\\x", "C:/x", "c:x", "a\0b"],
 )
 def test_names_that_lead_out_are_refused(tmp_path, name):
-    with pytest.raises(IncompatibleArtifact, match="lies outside of it. Do not use this artifact"):
+    with pytest.raises(
+        IncompatibleArtifact, match=r"lies outside of it\. Do not use this artifact"
+    ):
         inside(tmp_path, name)
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pagdeploy.examples.rooms.dataset import TRAINING_SEEDS, Batch, RoomSet, training_set
+from pagdeploy.examples.rooms.dataset import MARGIN, TRAINING_SEEDS, Batch, RoomSet, training_set
 from pagdeploy.examples.rooms.model import TARGETS, dense, gated, load_weights, save_weights
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
 from pagdeploy.exporters.modules import PAGGate, sparsity_kl
@@ -44,6 +44,9 @@ reach pixels whose decision is not close."""
 
 NOISE_ENDS = 0.6
 """Share of the gated training after which no gate draws noise any more."""
+
+SETTLING_SCENES = 500
+"""Training scenes on which the gates' biases are settled at the end."""
 
 CLASS_WEIGHTS = torch.tensor([0.7, 1.0, 0.5, 2.0, 1.6, 1.3, 2.4, 1.1])
 """About the square root of the inverse class frequency, in the order of `CLASSES`."""
@@ -133,6 +136,44 @@ def start_gates(model: PAGResNet, target: float) -> None:
                 gate.head.bias.copy_(torch.tensor([0.0, math.log(target / (1 - target))]))
 
 
+def settle_gates(model: PAGResNet, rooms: RoomSet, target: float) -> dict[str, float]:
+    """Shift each gate's bias so that its density in evaluation is the target on training scenes.
+
+    Training measures densities with the statistics of the batch and on pictures with changed
+    colours; a deployed gate sees running statistics and plain pictures. Gates are taken in the
+    order of the network, since each changes what the later ones see.
+
+    Returns:
+        The change of each gate's compute logit, by gate.
+    """
+    model.eval()
+    step = max(1, len(rooms) // SETTLING_SCENES)
+    chosen = np.arange(0, len(rooms), step)
+    images = rooms.batch(chosen, MARGIN // 2, MARGIN // 2).image  # (N, 3, H, W)
+    shifts: dict[str, float] = {}
+    with torch.no_grad():
+        for name, gate in model.gates().items():
+            leads = _compute_leads(model, gate, images)  # (N * h * w,)
+            shifts[name] = -float(leads.sort().values[int((1 - target) * len(leads))])
+            bias = gate.head.get_parameter("bias")  # (2,)
+            bias[1] += shifts[name]
+    return shifts
+
+
+def _compute_leads(model: PAGResNet, gate: PAGGate, images: Tensor) -> Tensor:
+    """How far the compute logit of `gate` is ahead of the pass logit, (N * h * w,)."""
+    leads: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
+        leads.append((logits[:, 1] - logits[:, 0]).flatten())  # (n * h * w,)
+
+    hook = gate.head.register_forward_hook(keep)
+    for some in images.split(50):
+        model(some)
+    hook.remove()
+    return torch.cat(leads)
+
+
 def train(
     model: PAGResNet,
     rooms: RoomSet,
@@ -170,6 +211,9 @@ def train(
             print(f"{name} {step + 1}/{steps} {seconds:.0f} s  {parts}  {shares}", flush=True)
         if step % 1000 == 999:
             save_weights(model, out / f"{name}.safetensors")
+    if target is not None:
+        shifts = settle_gates(model, rooms, target)
+        print(name, "settled by", " ".join(f"{shift:+.2f}" for shift in shifts.values()))
     save_weights(model, out / f"{name}.safetensors")
 
 

@@ -77,10 +77,14 @@ def compare_gate(
     # (N, K, H, W) -> margin of the best over the second best, (N, 1, H, W)
     ordered = np.sort(logits, axis=1)
     with np.errstate(invalid="ignore"):  # two infinities are a tie
-        margin = ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
+        margin = (
+            ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
+        )
     flipped = forced != reference
     # What is no branch at all is never near a tie.
-    margin = np.where((forced < 0) | (forced >= branches), np.inf, np.nan_to_num(margin, posinf=np.inf))
+    margin = np.where(
+        (forced < 0) | (forced >= branches), np.inf, np.nan_to_num(margin, posinf=np.inf)
+    )
     margins = margin[flipped]
     misread = 0
     if own_logits is not None and own_logits.shape == logits.shape:

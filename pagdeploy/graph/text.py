@@ -62,7 +62,9 @@ class _Drawing:
         return value.producer()
 
     def _node(self, node: ir.Node) -> None:
-        attributes = ", ".join(f"{k}={self._attribute(a)}" for k, a in sorted(node.attributes.items()))
+        attributes = ", ".join(
+            f"{k}={self._attribute(a)}" for k, a in sorted(node.attributes.items())
+        )
         for output in node.outputs:
             self._seen[output] = f"v{next(self._values)}"
         outputs = ", ".join(self._seen[output] for output in node.outputs)

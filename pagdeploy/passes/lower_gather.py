@@ -49,8 +49,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir

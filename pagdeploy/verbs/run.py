@@ -140,6 +140,6 @@ def parse_size(text: str) -> tuple[int, int]:
     from pagdeploy.errors import UsageError
 
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"The size {text!r} cannot be read.", remedy="Write HxW, as in 480x640.")
     return int(parts[0]), int(parts[1])

@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "common/descriptors.hpp"
 #include "common/log.hpp"
-#include "common/planned.hpp"
 
 #if PAG_TENSORRT_V3
 
@@ -19,8 +19,7 @@ public:
     using Attributes = typename Op::Attributes;
     using Dynamic = nvinfer1::DynamicPluginTensorDesc;
     using Desc = nvinfer1::PluginTensorDesc;
-    static constexpr int kInputs = Op::kInputs;
-    static constexpr int kTensors = kInputs + 1;
+    using Descriptors = pagdeploy::Descriptors<Op>;
 
     // `pluginNamespace` outlives every plugin: it is one of kPluginNamespaces.
     PluginV3(Attributes attributes, const char* pluginNamespace)
@@ -67,12 +66,8 @@ public:
                                     const nvinfer1::DataType* inputs,
                                     std::int32_t inputCount) const noexcept override {
         return guarded(Op::kName, "getOutputDataTypes", kFailure, [&] {
-            checkCounts(inputCount, outputCount);
-            TensorType types[kInputs];
-            for (int i = 0; i < kInputs; ++i) {
-                types[i] = typeOf(inputs[i]);
-            }
-            outputs[0] = trtType(Op::outputType(types));
+            Descriptors::checkCounts(inputCount, outputCount);
+            outputs[0] = Descriptors::outputType(inputs);
             return kSuccess;
         });
     }
@@ -82,12 +77,8 @@ public:
                                  nvinfer1::DimsExprs* outputs, std::int32_t outputCount,
                                  nvinfer1::IExprBuilder& builder) noexcept override {
         return guarded(Op::kName, "getOutputShapes", kFailure, [&] {
-            checkCounts(inputCount, outputCount);
-            Tensor ranks[kInputs];
-            for (int i = 0; i < kInputs; ++i) {
-                ranks[i].shape.rank = inputs[i].nbDims;
-            }
-            outputs[0] = trtShape(Op::outputShape(attributes_, ranks), inputs, builder);
+            Descriptors::checkCounts(inputCount, outputCount);
+            outputs[0] = Descriptors::outputShape(attributes_, inputs, builder);
             return kSuccess;
         });
     }
@@ -96,13 +87,8 @@ public:
                                    std::int32_t inputCount,
                                    std::int32_t outputCount) noexcept override {
         return guarded(Op::kName, "supportsFormatCombination", false, [&] {
-            checkCounts(inputCount, outputCount);
-            PAG_CHECK(position >= 0 && position < kTensors, "there is no such tensor");
-            Tensor known[kTensors];
-            for (int i = 0; i <= position; ++i) {  // later ones are undefined
-                known[i] = tensorOf(tensors[i].desc);
-            }
-            return Op::supports(position, known);
+            Descriptors::checkCounts(inputCount, outputCount);
+            return Descriptors::supports(position, tensors);
         });
     }
 
@@ -110,10 +96,9 @@ public:
                                  const Dynamic* outputs,
                                  std::int32_t outputCount) noexcept override {
         return guarded(Op::kName, "configurePlugin", kFailure, [&] {
-            checkCounts(inputCount, outputCount);
-            const auto known = collect(inputs, outputs, knownTensor);
-            Op::checkTensors(attributes_, known.data());
-            Op::workspaceBytes(attributes_, collect(inputs, outputs, largest).data());
+            Descriptors::checkCounts(inputCount, outputCount);
+            Op::checkTensors(attributes_, Descriptors::known(inputs, outputs).data());
+            Op::workspaceBytes(attributes_, Descriptors::largest(inputs, outputs).data());
             return kSuccess;
         });
     }
@@ -122,8 +107,8 @@ public:
                                  const Dynamic* outputs,
                                  std::int32_t outputCount) const noexcept override {
         return guarded(Op::kName, "getWorkspaceSize", std::size_t{0}, [&] {
-            checkCounts(inputCount, outputCount);
-            return Op::workspaceBytes(attributes_, collect(inputs, outputs, largest).data());
+            Descriptors::checkCounts(inputCount, outputCount);
+            return Op::workspaceBytes(attributes_, Descriptors::largest(inputs, outputs).data());
         });
     }
 
@@ -135,8 +120,8 @@ public:
     std::int32_t onShapeChange(const Desc* inputs, std::int32_t inputCount, const Desc* outputs,
                                std::int32_t outputCount) noexcept override {
         return guarded(Op::kName, "onShapeChange", kFailure, [&] {
-            checkCounts(inputCount, outputCount);
-            planned_.planFor(attributes_, collect(inputs, outputs, exact));
+            Descriptors::checkCounts(inputCount, outputCount);
+            planned_.planFor(attributes_, Descriptors::exact(inputs, outputs));
             return kSuccess;
         });
     }
@@ -145,7 +130,7 @@ public:
                          const void* const* inputs, void* const* outputs, void* workspace,
                          cudaStream_t stream) noexcept override {
         return guarded(Op::kName, "enqueue", kFailure, [&] {
-            const auto tensors = collect(inputDescs, outputDescs, exact);
+            const auto tensors = Descriptors::exact(inputDescs, outputDescs);
             if (const auto* const plan = planned_.planFor(attributes_, tensors)) {
                 Op::enqueue(*plan, inputs, outputs, workspace, stream);
             }
@@ -164,26 +149,6 @@ public:
 private:
     static constexpr std::int32_t kSuccess = 0;
     static constexpr std::int32_t kFailure = -1;
-
-    static void checkCounts(std::int32_t inputCount, std::int32_t outputCount) {
-        PAG_CHECK(inputCount == kInputs && outputCount == 1,
-                  "it takes " + std::to_string(kInputs) + " inputs and gives one output, not " +
-                      std::to_string(inputCount) + " and " + std::to_string(outputCount));
-    }
-
-    static Tensor largest(const Dynamic& tensor) { return tensorOf(tensor.desc, tensor.max); }
-    static Tensor exact(const Desc& tensor) { return tensorOf(tensor); }
-
-    template <typename SomeDesc, typename Convert>
-    static typename Planned<Op>::Tensors collect(const SomeDesc* inputs, const SomeDesc* outputs,
-                                                 Convert&& convert) {
-        typename Planned<Op>::Tensors tensors;
-        for (int i = 0; i < kInputs; ++i) {
-            tensors[i] = convert(inputs[i]);
-        }
-        tensors[kInputs] = convert(outputs[0]);
-        return tensors;
-    }
 
     const Attributes attributes_;
     const char* const namespace_;

@@ -69,6 +69,7 @@ std::size_t PerforatedConvOp::workspaceBytes(const Attributes& attributes, const
 
 void PerforatedConvOp::enqueue(const Plan& plan, const void* const* inputs, void* const* outputs,
                                void* workspace, cudaStream_t stream) {
+    PAG_CHECK(workspace != nullptr, "there is no workspace");
     PerforatedConvBuffers buffers{};
     buffers.input = inputs[kX];
     buffers.selection = static_cast<const int*>(inputs[kSelection]);

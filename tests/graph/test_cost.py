@@ -20,7 +20,9 @@ g (float[n, 4, h, w] x, int32[n, 1, h, w] s) => (float[n, 6, h, w] y, float[n, 3
 
 def model():
     """One grouped perforated convolution and one plain convolution of stride 2."""
-    text = MODEL.replace("float[6, 2, 3, 3] w, float[6] b, ", "").replace(", float[3, 4, 1, 1] v", "")
+    text = MODEL.replace("float[6, 2, 3, 3] w, float[6] b, ", "").replace(
+        ", float[3, 4, 1, 1] v", ""
+    )
     parsed = onnx.parser.parse_model(text)
     for name, dims in {"w": [6, 2, 3, 3], "b": [6], "v": [3, 4, 1, 1]}.items():
         parsed.graph.initializer.append(

@@ -61,7 +61,9 @@ def picture_bytes() -> bytes:
     ids=["empty", "zeros", "text", "png", "all bytes", "no graph"],
 )
 def test_what_is_not_onnx_is_refused(tmp_path, content):
-    with pytest.raises(IncompatibleArtifact, match="is not an ONNX model, or it .*Export it again"):
+    with pytest.raises(
+        IncompatibleArtifact, match=r"is not an ONNX model, or it .*Export it again"
+    ):
         read_model(write(tmp_path, content))
 
 

@@ -37,7 +37,9 @@ def test_another_structure_gives_another_picture(old, new):
 
 
 def test_names_and_order_do_not_count():
-    renamed = MODEL.replace("a = Add", "q = Add").replace("(a)", "(q)").replace("\ng (", "\nother (")
+    renamed = (
+        MODEL.replace("a = Add", "q = Add").replace("(a)", "(q)").replace("\ng (", "\nother (")
+    )
     assert picture(parse(MODEL)) == picture(parse(renamed))
     two = "{ a = Relu (x) b = Neg (x) y = Add (a, b) }"
     swapped = "{ b = Neg (x) a = Relu (x) y = Add (a, b) }"
@@ -46,7 +48,9 @@ def test_names_and_order_do_not_count():
 
 
 def test_long_constants_count_by_value_and_place():
-    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[20] x) => (float[20] y) <float[20] k = {'
+    head = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[20] x) => (float[20] y) <float[20] k = {'
+    )
     tail = "}> { y = Add (x, k) }"
     values = [str(number) for number in range(20)]
     one = picture(parse(head + ", ".join(values) + tail))
@@ -56,7 +60,9 @@ def test_long_constants_count_by_value_and_place():
 
 def test_a_graph_thousands_of_nodes_deep_is_drawn():
     nodes = "".join(f"v{i + 1} = Relu (v{i}) " for i in range(3000))
-    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[n] v0) => (float[n] v3000) {{{nodes}}}'
+    text = (
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[n] v0) => (float[n] v3000) {{{nodes}}}'
+    )
     assert picture(parse(text)).count("Relu") == 3000
 
 

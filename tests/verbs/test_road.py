@@ -49,7 +49,7 @@ def constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
 def wrong_weight(graph: onnx.GraphProto) -> None:
     tensor = constant(graph, convs(graph)[1].input[1])
     array = numpy_helper.to_array(tensor).copy()
-    array.flat[0] += 0.01
+    array[0, 0] += 0.1
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
@@ -137,10 +137,10 @@ def test_planted_faults_fail_and_are_named(bundle, fault):
 
 def test_a_wrong_weight_in_the_gathered_engine_fails(gather_bundle):
     def fault(graph: onnx.GraphProto) -> None:
-        gemm = [node for node in graph.node if node.op_type == "Gemm"][0]
+        gemm = next(node for node in graph.node if node.op_type == "Gemm")
         tensor = constant(graph, gemm.input[1])
         array = numpy_helper.to_array(tensor).copy()
-        array.flat[0] += 0.01
+        array[0] += 0.1
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     plant(gather_bundle, fault)
@@ -212,14 +212,13 @@ def test_nan_in_the_logits_is_not_hidden(tmp_path):
     assert result.reason == "The logits of gate 's' hold NaN in the reference itself."
 
 
-@pytest.mark.parametrize("head", ["float[n, h, w, 2] l", "float[n, 2] l", "int64[n, 3] l", "float l"])
-def test_models_with_any_kind_of_input_build_and_verify(tmp_path, head):
+@pytest.mark.parametrize("kind", ["float[n, h, w, 2]", "float[n, 2]", "int64[n, 3]", "float"])
+def test_models_with_any_kind_of_input_build_and_verify(tmp_path, kind):
     path = tmp_path / "m.onnx"
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 17]> g ({head}) => (float y) {{ y = Cast <to = 1> (l) }}'
+        '<ir_version: 8, opset_import: ["" : 17]>'
+        f"g ({kind} l) => ({kind.replace('int64', 'float')} y) {{ y = Cast <to = 1> (l) }}"
     )
-    for value in (model.graph.output[0],):
-        value.type.tensor_type.ClearField("shape")
     path.write_bytes(model.SerializeToString())
     result = build(path, tmp_path / "m.pagbundle", lowering="dense")
     assert [gate.name for gate in result.manifest.gates] == []
@@ -230,7 +229,7 @@ def test_a_bundle_of_an_unknown_precision_is_refused(bundle):
     manifest = open_bundle_manifest(bundle)
     engine = manifest.engine.model_copy(update={"precision": "int3"})
     seal(bundle, manifest.model_copy(update={"engine": engine}))
-    with pytest.raises(IncompatibleArtifact, match="is of the unknown precision 'int3'. Update"):
+    with pytest.raises(IncompatibleArtifact, match=r"is of the unknown precision 'int3'\. Update"):
         verify(bundle)
 
 

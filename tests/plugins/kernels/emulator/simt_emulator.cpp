@@ -26,9 +26,11 @@ constexpr int kWarpgroup = 128;
 
 const std::function<void()>* kernelBody = nullptr;
 void* schedulerStackPointer = nullptr;
-// The scheduler's own stack, as AddressSanitizer reported it when the first fiber started.
+#if PAG_FIBERS_UNDER_ASAN
+// The scheduler's own stack, as AddressSanitizer reports it whenever a fiber is entered.
 const void* schedulerStack = nullptr;
 std::size_t schedulerStackSize = 0;
+#endif
 
 [[noreturn]] void fiberMain();
 
@@ -67,10 +69,10 @@ namespace {
 void prepareStack(Fiber& fiber) {
     auto top = reinterpret_cast<std::uintptr_t>(fiber.stack.get() + kStackBytes);
     top &= ~std::uintptr_t(15);
-    auto* slots = reinterpret_cast<void**>(top) - 9;
+    auto* slots = reinterpret_cast<void**>(top) - 10;
     // Six saved registers, then the address that `ret` jumps to, which needs the stack pointer to
     // be 8 beyond a multiple of 16, as after a call.
-    std::fill(slots, slots + 9, nullptr);
+    std::fill(slots, slots + 10, nullptr);
     slots[6] = reinterpret_cast<void*>(&fiberMain);
     fiber.stackPointer = slots;
 }
@@ -107,9 +109,8 @@ void switchStacks(void** saved, void* next) {
 namespace {
 
 // Back to the scheduler; returns when the scheduler resumes this fiber.
-void leaveFiber(bool forGood) {
+void leaveFiber([[maybe_unused]] bool forGood) {
     Fiber* self = current;
-    (void)forGood;
 #if PAG_FIBERS_UNDER_ASAN
     __sanitizer_start_switch_fiber(forGood ? nullptr : &self->fakeStack, schedulerStack,
                                    schedulerStackSize);

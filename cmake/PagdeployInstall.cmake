@@ -1,0 +1,30 @@
+# What is installed, and how another project finds it: find_package(pagdeploy CONFIG).
+include(CMakePackageConfigHelpers)
+
+set(_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/pagdeploy)
+set(_header_dir ${CMAKE_INSTALL_INCLUDEDIR}/pagdeploy)
+
+install(TARGETS pagdeploy_ops EXPORT pagdeploy)
+install(FILES ${PROJECT_SOURCE_DIR}/plugins/ops.inc DESTINATION ${_header_dir})
+install(FILES ${PROJECT_SOURCE_DIR}/plugins/common/op_attributes.hpp
+  DESTINATION ${_header_dir}/common)
+
+# A consumer loads the library by path: $<TARGET_FILE:pagdeploy::plugins>.
+if(TARGET pagdeploy_plugins)
+  install(TARGETS pagdeploy_plugins EXPORT pagdeploy
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+install(EXPORT pagdeploy
+  NAMESPACE pagdeploy:: FILE pagdeployTargets.cmake DESTINATION ${_config_dir})
+configure_package_config_file(
+  ${PROJECT_SOURCE_DIR}/cmake/pagdeployConfig.cmake.in
+  ${CMAKE_CURRENT_BINARY_DIR}/pagdeployConfig.cmake
+  INSTALL_DESTINATION ${_config_dir})
+write_basic_package_version_file(
+  ${CMAKE_CURRENT_BINARY_DIR}/pagdeployConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+  ${CMAKE_CURRENT_BINARY_DIR}/pagdeployConfig.cmake
+  ${CMAKE_CURRENT_BINARY_DIR}/pagdeployConfigVersion.cmake
+  DESTINATION ${_config_dir})

@@ -1,0 +1,63 @@
+# The options, and what they find on this machine. Included once, by the top CMakeLists.txt.
+#
+# AUTO takes what is there and says in one line what is not; ON makes its absence an error.
+set(PAGDEPLOY_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
+set(PAGDEPLOY_TENSORRT AUTO CACHE STRING "Build the TensorRT plugin library: AUTO, ON or OFF")
+set_property(CACHE PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT PROPERTY STRINGS AUTO ON OFF)
+set(PAGDEPLOY_CUDA_ARCHITECTURES
+  75-real 80-real 86-real 87-real 89-real 90-real 100-real 120
+  CACHE STRING "GPU architectures to compile for; the last one brings PTX for later GPUs")
+option(PAGDEPLOY_FETCH_TENSORRT_HEADERS
+  "Download the open-source headers of TensorRT where none are installed" OFF)
+option(PAGDEPLOY_BUILD_TESTS "Build the native tests" OFF)
+option(PAGDEPLOY_SANITIZE "Build the host tests with AddressSanitizer and UBSan" OFF)
+
+foreach(option IN ITEMS PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT)
+  if(NOT ${option} MATCHES "^(AUTO|ON|OFF)$")
+    message(FATAL_ERROR "${option} is '${${option}}'; it must be AUTO, ON or OFF")
+  endif()
+endforeach()
+
+# Defines PAGDEPLOY_HAS_CUDA, and with it the language CUDA.
+macro(pagdeploy_enable_cuda)
+  set(PAGDEPLOY_HAS_CUDA FALSE)
+  if(NOT PAGDEPLOY_CUDA STREQUAL OFF)
+    # Before the language is enabled: nvcc 13 refuses the architecture that CMake would try.
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES ${PAGDEPLOY_CUDA_ARCHITECTURES})
+    endif()
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      enable_language(CUDA)
+      set(PAGDEPLOY_HAS_CUDA TRUE)
+    elseif(PAGDEPLOY_CUDA STREQUAL ON)
+      message(FATAL_ERROR "PAGDEPLOY_CUDA is ON and there is no nvcc: install the CUDA toolkit, "
+        "or name its compiler by -DCMAKE_CUDA_COMPILER=")
+    else()
+      message(STATUS "skipped the CUDA kernels: no nvcc found")
+    endif()
+  endif()
+endmacro()
+
+# Defines TensorRT_FOUND, and with it TensorRT::headers and TensorRT_VERSION.
+macro(pagdeploy_find_tensorrt)
+  if(PAGDEPLOY_TENSORRT STREQUAL OFF)
+    set(TensorRT_FOUND FALSE)
+  else()
+    find_package(TensorRT 8.5 QUIET COMPONENTS headers)
+    if(NOT TensorRT_FOUND AND PAGDEPLOY_FETCH_TENSORRT_HEADERS)
+      include(FetchTensorRTHeaders)
+      find_package(TensorRT 8.5 REQUIRED COMPONENTS headers)
+    endif()
+    if(TensorRT_FOUND)
+      message(STATUS "TensorRT headers ${TensorRT_VERSION}: ${TensorRT_INCLUDE_DIR}")
+    elseif(PAGDEPLOY_TENSORRT STREQUAL ON)
+      message(FATAL_ERROR "PAGDEPLOY_TENSORRT is ON and no TensorRT headers (8.5 or later) were "
+        "found: set TensorRT_ROOT to an installation, or -DPAGDEPLOY_FETCH_TENSORRT_HEADERS=ON")
+    else()
+      message(STATUS "skipped the TensorRT plugins: no TensorRT headers found; set TensorRT_ROOT, "
+        "or -DPAGDEPLOY_FETCH_TENSORRT_HEADERS=ON to download them")
+    endif()
+  endif()
+endmacro()
