@@ -23,7 +23,7 @@ from pagdeploy.exporters.models.pag_resnet import PAGResNet
 Runner: TypeAlias = Callable[[PAGResNet, Tensor], tuple[tuple[Tensor, ...], dict[str, Tensor]]]
 """Outputs and decisions of a network on a picture; see `evaluate.run`."""
 
-COLOURS = 128
+COLOURS = 256
 """Palette size of the written PNG; keeps the file small."""
 
 
@@ -51,6 +51,7 @@ def draw_maps(
     columns = 5 + len(names) + 1
     rows = len(seeds) * (1 + len(networks))
     figure = Figure(figsize=(1.35 * columns, 1.12 * rows), dpi=80, layout="constrained")
+    figure.set_facecolor("lightgrey")  # so that the edge of a mask shows
     canvas = FigureCanvasAgg(figure)
     axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
     for cell in axes.flat:

@@ -28,9 +28,9 @@ def translate(arguments: Sequence[str]) -> list[str]:
             continue
         flag = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"-{m[1].lower()}", match[1])
         value = match[2] or ""
-        if flag in _SYNONYMS:
-            known = _SYNONYMS[flag]
-            translated.append(value[1:] if known is None and value else f"{known or flag}{value}")
-        else:
-            translated.append(f"{flag}{value}")
+        known = _SYNONYMS.get(flag, flag)
+        if known is not None:
+            translated.append(f"{known}{value}")
+        elif value:  # without "=" the value is the next argument, where we want it
+            translated.append(value[1:])
     return translated

@@ -78,6 +78,7 @@ def count_cost(
         share = 1.0
         if ours and node.input[1] in densities:
             branch = next(a.i for a in node.attribute if a.name == "branch")
-            share = densities[node.input[1]][branch]
+            shares = densities[node.input[1]]
+            share = shares[branch] if branch < len(shares) else 0.0
         sparse += macs * share
     return Cost(dense, sparse)

@@ -86,6 +86,7 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     _refuse_odd_interface(model, name)
     _refuse_external_data(model, name)
     _refuse_unknown_ops(model, name)
+    _refuse_impossible_branches(model, name)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as problem:  # the checker raises several types of its own
@@ -200,6 +201,33 @@ def _refuse_bad_values(node: onnx.NodeProto) -> None:
             raise IncompatibleArtifact(
                 f"The node {node.name!r} has {values['group']} groups.", remedy=remedy
             )
+
+
+def _refuse_impossible_branches(model: onnx.ModelProto, name: str) -> None:
+    """Refuse a convolution whose branch its gate never selects, where the file says enough."""
+    from pagdeploy.ops import DOMAIN
+
+    graph = model.graph
+    channels = {
+        value.name: value.type.tensor_type.shape.dim[1].dim_value
+        for value in (*graph.value_info, *graph.input)
+        if len(value.type.tensor_type.shape.dim) == 4
+    }
+    branches = {
+        node.output[0]: channels.get(node.input[0], 0)
+        for node in graph.node
+        if node.domain == DOMAIN and node.op_type == "PAGGate"
+    }
+    for node in graph.node:
+        if node.domain == DOMAIN and node.op_type == "PerforatedConv":
+            count = branches.get(node.input[1], 0)
+            branch = next(a.i for a in node.attribute if a.name == "branch")
+            if count and branch >= count:
+                raise IncompatibleArtifact(
+                    f"In {name} the node {node.name!r} waits for branch {branch} of a gate that"
+                    f" has {count}.",
+                    remedy="Number the branches from 0.",
+                )
 
 
 def graphs_of(model: onnx.ModelProto) -> list[onnx.GraphProto]:

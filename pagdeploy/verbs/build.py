@@ -21,6 +21,7 @@ from pagdeploy.bundle import (
     Manifest,
     OpInfo,
     Tensor,
+    open_bundle,
     seal,
     write_arrays,
     writing_bundle,
@@ -82,25 +83,38 @@ def build(
         IncompatibleArtifact: the model cannot be used.
         BuildFailed: the engine refuses it.
     """
-    from pagdeploy import __version__
     from pagdeploy.engines import engine_named
-    from pagdeploy.graph.gates import gates_of
-    from pagdeploy.graph.read import read_model
-    from pagdeploy.pipeline import lower
-    from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
-    from pagdeploy.verbs.reference import run_reference
 
     back_end = engine_named(engine)
     if problem := back_end.available():
         raise EnvironmentProblem(f"The engine {engine} cannot be used here.", remedy=problem)
     candidates = _candidates(back_end, lowering)
-    total = 4 + len(candidates)
+    with writing_bundle(output) as folder:  # first: an output that cannot be written fails early
+        warnings = _fill(folder, model, back_end, candidates, shapes or {}, inputs, progress)
+    return BuildResult(output, open_bundle(output).manifest, warnings)
 
+
+def _fill(
+    folder: Path,
+    model: Path,
+    engine: Engine,
+    candidates: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
+    inputs: Arrays | None,
+    progress: Progress,
+) -> list[str]:
+    """Make every file of the bundle; returns warnings for the user."""
+    from pagdeploy.graph.read import read_model
+    from pagdeploy.pipeline import lower
+    from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
+    from pagdeploy.verbs.reference import run_reference
+
+    total = 4 + len(candidates)
     progress(f"read {model}", 1, total)
     portable = read_model(model)
     warnings = []
     if inputs is None:
-        inputs = made_up_inputs(portable, example_shapes(portable, shapes or {}))
+        inputs = made_up_inputs(portable, example_shapes(portable, shapes))
         warnings.append("Densities and times are of made-up noise; give --input for real ones.")
 
     progress("run the reference on the sample", 2, total)
@@ -111,52 +125,65 @@ def build(
     for number, name in enumerate(candidates):
         progress(f"lower to {name} and load", 3 + number, total)
         lowered[name] = lower(portable, name)
-        sessions[name] = back_end.load(lowered[name].SerializeToString())
+        sessions[name] = engine.load(lowered[name].SerializeToString())
 
     progress("time the candidates", total - 1, total)
     measured = _measure(sessions, inputs)
     chosen = min(measured, key=lambda name: measured[name])
 
-    progress(f"write {output}", total, total)
-    with writing_bundle(output) as folder:
-        (folder / MODEL).write_bytes(model.read_bytes())
-        (folder / ENGINE_FILE).write_bytes(lowered[chosen].SerializeToString())
-        write_arrays(folder / SAMPLE_INPUTS, inputs)
-        write_arrays(folder / SAMPLE_OUTPUTS, reference)
-        manifest = Manifest(
-            pagdeploy_version=__version__,
-            engine=EngineInfo(
-                flavour=back_end.name,
-                version=back_end.version(),
-                file=ENGINE_FILE,
-                lowering=chosen,
-                precision="float32",
-                measured_ms=measured,
-            ),
-            host=Host(
-                system=f"{platform.system()} {platform.release()}",
-                machine=platform.machine(),
-                python=platform.python_version(),
-            ),
-            source_sha256=sha256_of(model),
-            inputs=[_tensor(i, inputs[i.name]) for i in sessions[chosen].inputs],
-            outputs=[_tensor(o, reference[o.name]) for o in sessions[chosen].outputs],
-            gates=[
-                GateInfo(
-                    name=gate.name,
-                    logits=gate.logits,
-                    selection=gate.selection,
-                    density=_density(reference, gate.logits, gate.selection),
-                )
-                for gate in gates_of(portable)
-            ],
-            ops=_ops(portable, lowered[chosen], chosen),
-            files={},
-        )
-        seal(folder, manifest)
-    from pagdeploy.bundle import open_bundle
+    progress("write the bundle", total, total)
+    (folder / MODEL).write_bytes(model.read_bytes())
+    (folder / ENGINE_FILE).write_bytes(lowered[chosen].SerializeToString())
+    write_arrays(folder / SAMPLE_INPUTS, inputs)
+    write_arrays(folder / SAMPLE_OUTPUTS, reference)
+    info = EngineInfo(
+        flavour=engine.name,
+        version=engine.version(),
+        file=ENGINE_FILE,
+        lowering=chosen,
+        precision="float32",
+        measured_ms=measured,
+    )
+    manifest = _manifest(portable, lowered[chosen], info, sessions[chosen], inputs, reference)
+    seal(folder, manifest.model_copy(update={"source_sha256": sha256_of(model)}))
+    return warnings
 
-    return BuildResult(output, open_bundle(output).manifest, warnings)
+
+def _manifest(
+    portable: onnx.ModelProto,
+    lowered: onnx.ModelProto,
+    engine: EngineInfo,
+    session: Session,
+    inputs: Arrays,
+    reference: Arrays,
+) -> Manifest:
+    """What is known before the files are sealed."""
+    from pagdeploy import __version__
+    from pagdeploy.graph.gates import gates_of
+
+    return Manifest(
+        pagdeploy_version=__version__,
+        engine=engine,
+        host=Host(
+            system=f"{platform.system()} {platform.release()}",
+            machine=platform.machine(),
+            python=platform.python_version(),
+        ),
+        source_sha256="",
+        inputs=[_tensor(info, inputs[info.name]) for info in session.inputs],
+        outputs=[_tensor(info, reference[info.name]) for info in session.outputs],
+        gates=[
+            GateInfo(
+                name=gate.name,
+                logits=gate.logits,
+                selection=gate.selection,
+                density=_density(reference, gate.logits, gate.selection),
+            )
+            for gate in gates_of(portable)
+        ],
+        ops=_ops(portable, lowered),
+        files={},
+    )
 
 
 def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:
@@ -196,7 +223,7 @@ def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
     return [round(float(count) / max(1, reference[selection].size), 4) for count in counts]
 
 
-def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto, lowering: str) -> list[OpInfo]:
+def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto) -> list[OpInfo]:
     from pagdeploy.ops import DOMAIN
 
     # A pass names what it makes after the node that it replaces.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.verbs import Progress, silent
 
 DEFAULT_SHAPE = (1, 3, 256, 256)
@@ -61,30 +61,21 @@ def export(
         IncompatibleArtifact: the checkpoint does not fit, is damaged, or holds code.
     """
     try:
-        import torch
-    except ImportError:
-        raise EnvironmentProblem.missing_extra("torch", "export", "Exporting") from None
-    from pagdeploy.exporters import factory, from_torch
-    from pagdeploy.exporters import weights as checkpoints
+        from pagdeploy.exporters import from_torch, request
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("torch", "safetensors"):
+            raise
+        raise EnvironmentProblem.missing_extra(missing.name, "export", "Exporting") from None
     from pagdeploy.ops import DOMAIN
 
     progress("load the model", 1, 3)
-    module = factory.load_factory(model) if isinstance(model, str) else model
-    if isinstance(module, torch.nn.Module):
-        if isinstance(model, str):
-            module.eval()  # a factory's fresh module: nobody chose its mode
-        if weights is not None:
-            checkpoints.load_weights(module, weights)
-    elif weights is not None:
-        raise UsageError("A .pt2 program carries its own weights.", remedy="Leave --weights out.")
+    module = request.load_model(model, weights)
     named = dict(shapes or {"image": DEFAULT_SHAPE})
-    generator = torch.Generator().manual_seed(0)
-    examples = tuple(torch.rand(list(shape), generator=generator) for shape in named.values())
 
     progress("export", 2, 3)
     proto = from_torch.export(
         module,
-        examples,
+        request.example_inputs(named),
         output,
         input_names=list(named),
         output_names=output_names or list(getattr(module, "tasks", ())) or None,

@@ -77,7 +77,9 @@ def parse_inputs(
     """
     given: dict[str, Array] = {}
     for argument in arguments:
-        name, _, file = argument.rpartition("=")
+        name, equals, file = argument.partition("=")
+        if not equals or (name not in names and is_file(Path(argument))):
+            name, file = "", argument  # a path may hold a "=" of its own
         path = Path(file)
         if path.suffix == ".npz" and not name:
             given.update(read_arrays(path))

@@ -34,7 +34,7 @@ def test_weights_are_small() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_predicts_held_out_rooms(name: str) -> None:
-    scores = measure(trained(name), ROOMS)
+    scores = measure(trained(name), ROOMS).tasks
     assert scores["segmentation"]["mIoU"] > MIOU_FLOOR
     assert scores["boundary"]["best_F"] > 0.6
     assert scores["depth"]["abs_rel"] < 0.25
@@ -43,7 +43,7 @@ def test_network_predicts_held_out_rooms(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "target"), TARGETS.items())
 def test_every_gate_meets_its_density(name: str, target: float) -> None:
-    gates = measure(trained(name), ROOMS)["gates"]
+    gates = measure(trained(name), ROOMS).gates
     assert len(gates) == 8
     densities = {gate: scores["density"] for gate, scores in gates.items()}
     assert densities == pytest.approx(dict.fromkeys(densities, target), abs=0.05)

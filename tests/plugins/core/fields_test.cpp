@@ -1,6 +1,7 @@
 // Attributes from fields and from bytes, and everything that is refused.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "common/archive.hpp"

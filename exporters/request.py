@@ -1,0 +1,52 @@
+"""What the user asks to have exported: the model with its weights, and inputs to try it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from pagdeploy.errors import UsageError
+from pagdeploy.exporters.factory import load_factory
+from pagdeploy.exporters.weights import load_weights
+
+
+def load_model(model: Any, weights: Path | None = None) -> nn.Module | ExportedProgram:
+    """The model in evaluation mode, its weights loaded.
+
+    Args:
+        model: A module in the mode that its owner chose, a program, or what `load_factory` takes;
+            a factory's fresh module is put in evaluation mode.
+        weights: A checkpoint for a module.
+
+    Raises:
+        UsageError: the model cannot be found or made, or a program is to take a checkpoint.
+        EnvironmentProblem, IncompatibleArtifact: as `load_factory` and `load_weights`.
+    """
+    module = load_factory(model) if isinstance(model, str) else model
+    if isinstance(module, ExportedProgram):
+        if weights is not None:
+            raise UsageError(
+                "A .pt2 program carries its own weights.", remedy="Leave --weights out."
+            )
+        return module
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"An object of type {type(module).__name__} cannot be exported.",
+            remedy="Give a torch.nn.Module, or where to find one.",
+        )
+    if isinstance(model, str):
+        module.eval()
+    if weights is not None:
+        load_weights(module, weights)
+    return module
+
+
+def example_inputs(shapes: Mapping[str, Sequence[int]]) -> tuple[Tensor, ...]:
+    """Uniform noise in [0, 1), float32, one tensor of each shape; always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.rand(list(shape), generator=generator) for shape in shapes.values())
