@@ -66,7 +66,7 @@ class PAGGate(nn.Module):
             scores = scores - torch.log(-torch.log(uniform))
         soft = (scores / self.temperature).softmax(1)
         hard = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0)
-        self.mask = hard + soft - soft.detach()
+        self.mask = hard + (soft - soft.detach())  # exactly hard, with the gradient of soft
         return self.mask
 
 

@@ -15,8 +15,12 @@ from pagdeploy.exporters.factory import load_factory
 from pagdeploy.exporters.weights import load_weights
 
 
-def load_model(model: Any, weights: Path | None = None) -> nn.Module | ExportedProgram:
-    """The model in evaluation mode, its weights loaded.
+def load_model(
+    model: Any, weights: Path | None = None
+) -> tuple[nn.Module | ExportedProgram, tuple[str, ...]]:
+    """The model in evaluation mode, and the names of tensors that the checkpoint lacks.
+
+    A dense twin's checkpoint fits a gated network; the gates then keep their initial values.
 
     Args:
         model: A module in the mode that its owner chose, a program, or what `load_factory` takes;
@@ -33,7 +37,7 @@ def load_model(model: Any, weights: Path | None = None) -> nn.Module | ExportedP
             raise UsageError(
                 "A .pt2 program carries its own weights.", remedy="Leave --weights out."
             )
-        return module
+        return module, ()
     if not isinstance(module, nn.Module):
         raise UsageError(
             f"An object of type {type(module).__name__} cannot be exported.",
@@ -41,9 +45,12 @@ def load_model(model: Any, weights: Path | None = None) -> nn.Module | ExportedP
         )
     if isinstance(model, str):
         module.eval()
-    if weights is not None:
-        load_weights(module, weights)
-    return module
+    return module, () if weights is None else load_weights(module, weights)
+
+
+def brings_inputs(model: nn.Module | ExportedProgram) -> bool:
+    """Whether the model knows inputs to be tried on: a program that was saved with them."""
+    return isinstance(model, ExportedProgram) and model.example_inputs is not None
 
 
 def example_inputs(shapes: Mapping[str, Sequence[int]]) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ from pagdeploy.examples.rooms.metrics import (
     normal_scores,
     segmentation_scores,
 )
-from pagdeploy.examples.rooms.model import TARGETS, TASKS, WEIGHTS, trained
+from pagdeploy.examples.rooms.model import LONGER, TARGETS, TASKS, WEIGHTS, trained
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
 from pagdeploy.exporters.modules import PAGGate
 
@@ -63,7 +63,7 @@ def run(model: PAGResNet, image: Tensor) -> tuple[tuple[Tensor, ...], dict[str, 
 def run_all(model: PAGResNet, rooms: RoomSet) -> tuple[Batch, list[Tensor], dict[str, Tensor]]:
     """All scenes with their labels, the outputs of each task and the decisions of each gate."""
     everything = rooms.batch(np.arange(len(rooms)))
-    parts = [run(model, images) for images in everything.image.split(50)]
+    parts = [run(model, images) for images in torch.split(everything.image, 50)]
     outputs = [torch.cat(task) for task in zip(*(part[0] for part in parts), strict=True)]
     decisions = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
     return everything, outputs, decisions
@@ -134,7 +134,8 @@ def main() -> None:
     results: dict[str, object] = {
         "scenes": f"seeds {HELD_OUT_SEEDS.start} to {HELD_OUT_SEEDS.stop - 1}"
     }
-    for name in ("dense", *TARGETS):
+    longer = [LONGER] if (arguments.weights / f"{LONGER}.safetensors").exists() else []
+    for name in ("dense", *longer, *TARGETS):
         results[name] = asdict(measure(trained(name, arguments.weights), rooms))
         print(name, json.dumps(_rounded(results[name])), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ THINNEST_SHADE = 0.0125
 def light(layout: Layout, points: FloatArray, hits: Hits, directions: FloatArray) -> FloatArray:
     """Linear RGB (3, P): ambient light, lamps with hard shadows, highlights."""
     upness = np.float32(0.85) + np.float32(0.15) * hits.normals[1]  # (P,)
-    total = hits.colours * (column(layout.ambient) * upness + hits.glow)  # (3, P)
+    total: FloatArray = hits.colours * (column(layout.ambient) * upness + hits.glow)  # (3, P)
     view = -directions / np.sqrt((directions * directions).sum(axis=0))  # (3, P)
     raised = points + hits.normals * np.float32(2e-3)  # (3, P)
     for position, strength in layout.lamps:
@@ -68,6 +68,6 @@ def develop(light: FloatArray, random: np.random.Generator) -> FloatArray:
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     vignette = 1 - np.float32(random.uniform(0, 0.15)) * (x * x + y * y)  # (H, W)
     exposed = 1 - np.exp(-np.float32(1.4) * soft * exposure * vignette)  # (3, H, W)
-    image = exposed ** np.float32(1 / 2.2)
+    image: FloatArray = exposed ** np.float32(1 / 2.2)
     image += random.uniform(0.002, 0.02) * random.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(image, 0, 1, dtype=np.float32)
+    return np.clip(image, np.float32(0), np.float32(1))

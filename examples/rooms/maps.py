@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -53,9 +53,16 @@ def draw_maps(
     figure = Figure(figsize=(1.35 * columns, 1.12 * rows), dpi=80, layout="constrained")
     figure.set_facecolor("lightgrey")  # so that the edge of a mask shows
     canvas = FigureCanvasAgg(figure)
-    axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
-    for cell in axes.flat:
-        cell.set_axis_off()
+    axes = [
+        [
+            figure.add_subplot(rows, columns, 1 + columns * down + across)
+            for across in range(columns)
+        ]
+        for down in range(rows)
+    ]
+    for line in axes:
+        for cell in line:
+            cell.set_axis_off()
     row = 0
     for seed in seeds:
         scene = render(seed, HEIGHT, WIDTH)
@@ -72,7 +79,7 @@ def draw_maps(
     small.save(path, optimize=True)
 
 
-def _show(cell: Axes, title: str, picture: NDArray[np.generic], **options: object) -> None:
+def _show(cell: Axes, title: str, picture: NDArray[np.generic], **options: Any) -> None:
     cell.imshow(picture, interpolation="nearest", **options)
     cell.set_title(title, fontsize=7, pad=2)
 

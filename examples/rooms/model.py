@@ -19,6 +19,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 TARGETS = {"gated70": 0.7, "gated50": 0.5}
 """Trained gated networks and the share of pixels that each of their gates was asked to compute."""
 
+LONGER = "dense_longer"
+"""Name of the dense network that was trained on for as long as the gated ones; not shipped."""
+
 
 def dense() -> PAGResNet:
     """The network without gates, with initial weights."""
@@ -57,6 +60,6 @@ def trained(name: str, folder: Path = WEIGHTS) -> PAGResNet:
     Raises:
         KeyError: there is no such network.
     """
-    model = {"dense": dense, "gated70": gated, "gated50": gated}[name]()
+    model = {"dense": dense, LONGER: dense, "gated70": gated, "gated50": gated}[name]()
     load_weights(model, folder / f"{name}.safetensors")
     return model.eval()

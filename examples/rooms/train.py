@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pagdeploy.examples.rooms.dataset import MARGIN, TRAINING_SEEDS, Batch, RoomSet, training_set
-from pagdeploy.examples.rooms.model import TARGETS, dense, gated, load_weights, save_weights
+from pagdeploy.examples.rooms.model import LONGER, TARGETS, dense, gated, load_weights, save_weights
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
 from pagdeploy.exporters.modules import PAGGate, sparsity_kl
 
@@ -97,7 +98,7 @@ def optimiser(
     """
     modules = [module for module in model.modules() if isinstance(module, PAGGate)]
     gates = {id(p) for gate in modules for p in gate.parameters()}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) not in gates]},
         {"params": [p for p in model.parameters() if id(p) in gates], "lr": GATE_RATE * rate},
     ]
@@ -168,7 +169,7 @@ def _compute_leads(model: PAGResNet, gate: PAGGate, images: Tensor) -> Tensor:
         leads.append((logits[:, 1] - logits[:, 0]).flatten())  # (n * h * w,)
 
     hook = gate.head.register_forward_hook(keep)
-    for some in images.split(50):
+    for some in torch.split(images, 50):
         model(some)
     hook.remove()
     return torch.cat(leads)
@@ -200,7 +201,7 @@ def train(
         if target is not None:
             losses["sparsity"], densities = sparsity_loss(model, target)
         adam.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         adam.step()
         schedule.step()
@@ -226,6 +227,13 @@ def main() -> None:
     parser.add_argument("--dense", type=Path, help="dense weights to start from, not trained again")
     parser.add_argument("--dense-steps", type=int, default=8_000)
     parser.add_argument("--gated-steps", type=int, default=5_500)
+    parser.add_argument(
+        "--then",
+        nargs="*",
+        choices=[*TARGETS, LONGER],
+        default=list(TARGETS),
+        help=f"networks to train from the dense one; {LONGER} has no gates",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -251,10 +259,14 @@ def main() -> None:
             seed=arguments.seed,
             out=out,
         )
-    for number, (name, target) in enumerate(TARGETS.items(), start=1):
-        model = gated()
-        model.load_dense(base.state_dict())
-        start_gates(model, target)
+    for number, name in enumerate(arguments.then, start=1):
+        target = TARGETS.get(name)
+        model = dense() if target is None else gated()
+        if target is None:
+            model.load_state_dict(base.state_dict())
+        else:
+            model.load_dense(base.state_dict())
+            start_gates(model, target)
         train(
             model,
             rooms,

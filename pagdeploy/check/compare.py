@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 # Largest scale-free error of a whole network, by precision. Float32: another order of summation
-# in some fifty layers, thirty times what PAG-ResNet-50 shows, and less than one weight that is off
-# by a hundredth; the half formats: their rounding, grown through the same layers.
-NETWORK_BOUNDS = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
+# in some fifty layers, about ten times what the trained example shows; the half formats: their
+# rounding, grown through the same layers.
+NETWORK_BOUNDS = {"float32": 3e-5, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 @dataclass(frozen=True)

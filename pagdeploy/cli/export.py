@@ -44,6 +44,8 @@ def export(
     if as_json:
         print_json(result)
         return
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(
         f"{result.path}: {result.gates} gates, {result.perforated} perforated convolutions,"
         f" opset {result.opset}, {result.bytes / 2**20:.1f} MiB"

@@ -47,7 +47,7 @@ the active pixels only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -249,7 +249,7 @@ class _Lowering:
         return put.op("Reshape", channels_last, _ints(-1, self.out_channels))
 
 
-def _same(one: Sequence[int | ir.SymbolicDim], other: Sequence[int | ir.SymbolicDim]) -> bool:
+def _same(one: Iterable[int | ir.SymbolicDim], other: Iterable[int | ir.SymbolicDim]) -> bool:
     """Whether sizes are equal for sure: a size without a name may be any."""
     named = all(isinstance(size, int) or size.value is not None for size in one)
     return named and list(one) == list(other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class ExportResult:
         perforated: Number of PerforatedConv nodes.
         opset: Of the default domain.
         bytes: Size of the file.
+        warnings: What the user should know, one sentence each.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class ExportResult:
     perforated: int
     opset: int
     bytes: int
+    warnings: list[str] = field(default_factory=list)
 
 
 def export(
@@ -49,9 +51,11 @@ def export(
             `file.py:factory`, `package.module:factory` or `model.pt2`.
         output: The ONNX file to write.
         weights: A checkpoint to load (.safetensors, or .pt without pickled code).
-        shapes: Example shape by input name, in the order of forward's arguments; default one
-            input `image` of 1x3x256x256. Batch, height and width stay dynamic.
-        output_names: Names of the outputs; default: the model's `tasks`, else output0, output1...
+        shapes: Example shape by input name, in the order of forward's arguments; default: what
+            a .pt2 program brings, else one input `image` of 1x3x256x256. Batch, height and width
+            stay dynamic.
+        output_names: Names of the outputs; default: the model's `tasks`, else `output`, or
+            `output_0` and so on.
         opset: Of the file; 17 is what TensorRT 8.6 and onnxruntime 1.16 still read.
         progress: Told of the steps.
 
@@ -69,15 +73,22 @@ def export(
     from pagdeploy.ops import DOMAIN
 
     progress("load the model", 1, 3)
-    module = request.load_model(model, weights)
-    named = dict(shapes or {"image": DEFAULT_SHAPE})
+    module, untrained = request.load_model(model, weights)
+    warnings = []
+    if untrained:
+        first = ", ".join(untrained[:3])
+        warnings.append(
+            f"{weights} lacks {len(untrained)} tensors of gates ({first}, ...);"
+            " they keep their initial values."
+        )
+    named = dict(shapes or ({} if request.brings_inputs(module) else {"image": DEFAULT_SHAPE}))
 
     progress("export", 2, 3)
     proto = from_torch.export(
         module,
-        request.example_inputs(named),
+        request.example_inputs(named) if named else None,
         output,
-        input_names=list(named),
+        input_names=list(named) or None,
         output_names=output_names or list(getattr(module, "tasks", ())) or None,
         opset=opset,
     )
@@ -89,4 +100,5 @@ def export(
         perforated=ops.count("PerforatedConv"),
         opset=next(o.version for o in proto.opset_import if o.domain == ""),
         bytes=output.stat().st_size,
+        warnings=warnings,
     )

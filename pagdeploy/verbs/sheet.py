@@ -13,7 +13,7 @@ from pagdeploy.verbs.pictures import as_picture, class_colours
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tile = tuple[npt.NDArray[Any], dict[str, Any]]  # an image, and how to show it
-_WIDTH, _TITLE = 14.0, 0.22  # inches: of the sheet, and above a tile
+_WIDTH, _TITLE = 14.0, 0.27  # inches: of the sheet, and above a tile
 
 
 def draw_sheet(
@@ -41,7 +41,7 @@ def draw_sheet(
     aspect = next(iter(images.values())).shape[2] / next(iter(images.values())).shape[3]
     heights = [_WIDTH / len(row) * aspect + _TITLE for row in bands[0]]
     figure = plt.figure(figsize=(_WIDTH, sum(heights) * len(bands)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01)
     strips = figure.subfigures(2 * len(bands), 1, height_ratios=heights * len(bands))
     rows = [row for band in bands for row in band]
     for strip, row in zip(strips, rows, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pagdeploy.check.compare import NETWORK_BOUNDS
 from pagdeploy.check.gates import compare_gate
 
 LOGITS = np.zeros((1, 3, 2, 2), np.float32)
@@ -27,7 +28,7 @@ def test_equal_decisions_pass():
     assert result.passed
     assert (result.pixels, result.flips, result.forced_flips, result.misread) == (4, 0, 0, 0)
     assert result.density == (0.5, 0.5, 0.0)
-    assert result.margin_bound == pytest.approx(1e-4 * 10)
+    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["float32"] * 10)
 
 
 def test_a_flip_near_a_tie_is_explained():
@@ -68,7 +69,7 @@ def test_infinite_logits_do_not_explain_everything():
     logits[0, 2] = -np.inf
     far = flipped((0, 0))
     result = compare_gate("g", logits, DECIDED, far, far)
-    assert result.margin_bound == pytest.approx(1e-3)
+    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["float32"] * 10)
     assert result.unexplained == 1
 
 

@@ -2,8 +2,9 @@
 
     python run_stock.py m.onnx inputs.npz expected.npz [outputs.npz]
 
-With a fourth file it also writes what the runtime computed. Needs nothing but numpy and onnxruntime 1.16 or later: what this accepts, any machine can run.
-Integer outputs (selections) must be equal; floats may differ by 1e-4 of the largest value.
+With a fourth file it also writes what the runtime computed. Needs nothing but numpy and
+onnxruntime 1.16 or later: what this accepts, any machine can run. Integer outputs (selections)
+must be equal; floats may differ by 1e-4 of the largest value.
 """
 
 import sys

@@ -1,19 +1,22 @@
 #include "fake_tensorrt.hpp"
 
-#include <string>
+#include <cstdio>
+#include <cstring>
 
 namespace {
 
 int majorVersion = NV_TENSORRT_MAJOR;
 bool loggerPresent = true;
-std::string messages;
-std::string taken;
+// Not strings: a logger must also work when there is no memory left.
+char messages[1 << 14] = "";
+char taken[sizeof messages] = "";
 
 class Logger final : public nvinfer1::ILogger {
 public:
     void log(Severity severity, const char* text) noexcept override {
-        messages += (severity == Severity::kERROR ? "" : "not an error: ") + std::string(text);
-        messages += "\n";
+        const char* const mark = severity == Severity::kERROR ? "" : "not an error: ";
+        const std::size_t used = std::strlen(messages);
+        std::snprintf(messages + used, sizeof messages - used, "%s%s\n", mark, text);
     }
 };
 
@@ -38,9 +41,9 @@ void fakeSetMajorVersion(int major) { majorVersion = major; }
 void fakeSetLoggerPresent(bool present) { loggerPresent = present; }
 
 const char* fakeTakeMessages() {
-    taken.swap(messages);
-    messages.clear();
-    return taken.c_str();
+    std::memcpy(taken, messages, sizeof taken);
+    messages[0] = '\0';
+    return taken;
 }
 
 // The names that the real library exports.
