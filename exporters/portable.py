@@ -13,8 +13,9 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants_ir
 
 from pagdeploy.errors import BuildFailed
-from pagdeploy.ops import DOMAIN, OPS, VERSION
-from pagdeploy.ops.derive import function_body, register_schemas
+from pagdeploy.ops import DOMAIN, VERSION
+from pagdeploy.ops.bodies import attach_bodies
+from pagdeploy.ops.derive import register_schemas
 
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -137,9 +138,7 @@ def finish(model: ir.Model) -> onnx.ModelProto:
         BuildFailed: the model is larger than one ONNX file can be.
     """
     opset = model.opset_imports[""]
-    for op_type in sorted({node.op_type for node in our_nodes(model)}):
-        function = ir.serde.deserialize_function(function_body(OPS[op_type], opset))
-        model.functions[function.identifier()] = function
+    if any(our_nodes(model)):
         model.opset_imports[DOMAIN] = VERSION
     model.ir_version = 8 if opset <= 18 else 9 if opset <= 20 else 10
     ours = version("pagdeploy")
@@ -153,7 +152,7 @@ def finish(model: ir.Model) -> onnx.ModelProto:
             f"The weights are {size / 2**30:.1f} GiB; one ONNX file holds at most 2.",
             remedy="Export the model in half precision, or split it.",
         )
-    proto: onnx.ModelProto = ir.to_proto(model)
+    proto = attach_bodies(ir.to_proto(model))
     register_schemas()
     onnx.checker.check_model(proto, full_check=True, check_custom_domain=True)
     return proto

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pagdeploy.cli.console import (
+    Inputs,
     Json,
     Quiet,
     Shapes,
@@ -28,10 +29,7 @@ def build(
         str, typer.Option("--lowering", help="auto (times both), gather, or dense.")
     ] = "auto",
     shapes: Shapes = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Sample: NAME=photo.jpg, NAME=x.npy, or all.npz."),
-    ] = None,
+    inputs: Inputs = None,
     verbose: Verbose = 0,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -32,6 +32,10 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option("--shapes", metavar="NAME:1x3x480x640", help="Shape of an input; repeatable."),
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, or all.npz; repeatable."),
+]
 
 
 def reported(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

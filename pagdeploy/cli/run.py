@@ -8,18 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pagdeploy.cli.console import Json, Quiet, print_json, progress, reported, table
+from pagdeploy.cli.console import Inputs, Json, Quiet, print_json, progress, reported, table
 
 
 @reported
 def run(
     bundle: Annotated[Path, typer.Argument(help="Bundle.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input", help="NAME=photo.jpg, NAME=x.npy, or all.npz; default: the bundle's sample."
-        ),
-    ] = None,
+    inputs: Inputs = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="HxW", help="Resize images to this.")
     ] = None,
@@ -29,7 +24,7 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a bundle on a photo or on arrays."""
+    """Run a bundle on a photo or on arrays; without --input, on its own sample."""
     from pagdeploy.verbs.run import parse_size
     from pagdeploy.verbs.run import run as run_bundle
 

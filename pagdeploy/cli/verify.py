@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagdeploy.cli.console import (
+    Inputs,
     Json,
     Quiet,
     Shapes,
@@ -31,15 +32,12 @@ def verify(
         str, typer.Option("--lowering", help="For an ONNX file: gather or dense.")
     ] = "gather",
     shapes: Shapes = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, or all.npz."),
-    ] = None,
+    inputs: Inputs = None,
     verbose: Verbose = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Verify that the engine computes the function of the portable model."""
+    """Verify that the engine computes the function of the portable model, on its sample by default."""
     from pagdeploy.verbs.inputs import input_names, parse_shapes, requested
     from pagdeploy.verbs.verify import verify as run
 

@@ -95,6 +95,44 @@ struct StageLoader {
     }
 };
 
+// The product over all depth steps, copies kStages - 1 steps ahead of it. Leaves every stage free.
+template <int kStageBytes, int kLeftBytes, typename TileShape, typename Loader>
+PAG_DEVICE void multiplyStages(TileShape& product, Loader& loader, int steps,
+                               unsigned char* stages) {
+    constexpr int kStages = TileShape::kStages;
+    product.clear();
+    for (int stage = 0; stage < kStages - 1; ++stage) {
+        if (stage < steps) {
+            loader.load(stages + stage * kStageBytes);
+        }
+        commitCopies();
+    }
+    int reading = 0;
+    int writing = kStages - 1;
+    for (int step = 0; step < steps; ++step) {
+        waitForCopies<kStages - 2>();
+        __syncthreads();  // this stage has landed; everybody has left the one before
+        if (step + kStages - 1 < steps) {
+            loader.load(stages + writing * kStageBytes);
+        }
+        commitCopies();
+        const unsigned char* const stage = stages + reading * kStageBytes;
+        product.multiply(stage, stage + kLeftBytes);
+        reading = reading + 1 == kStages ? 0 : reading + 1;
+        writing = writing + 1 == kStages ? 0 : writing + 1;
+    }
+    waitForCopies<0>();
+    __syncthreads();
+}
+
+template <int kStride, typename TileShape>
+PAG_DEVICE void storeSums(const TileShape& product, float* sums) {
+    product.forEachPair([&](int row, int column, float first, float second) {
+        sums[row * kStride + column] = first;
+        sums[row * kStride + column + 1] = second;
+    });
+}
+
 // The inactive pixels, dealt out behind the last tile. `index` counts from the last tile on.
 template <typename Element, int kThreads>
 PAG_DEVICE void fillInactive(const ConvParams& params, int index) {
@@ -112,7 +150,6 @@ __global__ void __launch_bounds__(TileShape::kThreads, TileShape::kBlocksPerProc
     constexpr int kRows = TileShape::kRows;
     constexpr int kColumns = TileShape::kColumns;
     constexpr int kThreads = TileShape::kThreads;
-    constexpr int kStages = TileShape::kStages;
 
     PAG_DYNAMIC_SHARED(shared);
     const ConvGeometry& geometry = params.geometry;
@@ -126,38 +163,12 @@ __global__ void __launch_bounds__(TileShape::kThreads, TileShape::kBlocksPerProc
         const Tile tile = schedule.tile(index, params.branches, rowsOf);
         rows.build<kRows, kThreads>(params, tile, params.rowsOf(tile.branch));
         StageLoader<Element, kRows, kColumns, kThreads> loader(params, tile, rows);
-        const int steps = loader.steps();
-
         TileShape product;
-        product.clear();
-        for (int stage = 0; stage < kStages - 1; ++stage) {
-            if (stage < steps) {
-                loader.load(shared + stage * Memory::kStageBytes);
-            }
-            commitCopies();
-        }
-        int reading = 0;
-        int writing = kStages - 1;
-        for (int step = 0; step < steps; ++step) {
-            waitForCopies<kStages - 2>();
-            __syncthreads();  // this stage has landed; everybody has left the one before
-            if (step + kStages - 1 < steps) {
-                loader.load(shared + writing * Memory::kStageBytes);
-            }
-            commitCopies();
-            const unsigned char* const stage = shared + reading * Memory::kStageBytes;
-            product.multiply(stage, stage + Memory::kLeftBytes);
-            reading = reading + 1 == kStages ? 0 : reading + 1;
-            writing = writing + 1 == kStages ? 0 : writing + 1;
-        }
-        waitForCopies<0>();
-        __syncthreads();
+        multiplyStages<Memory::kStageBytes, Memory::kLeftBytes>(product, loader, loader.steps(),
+                                                                shared);
 
         float* const sums = reinterpret_cast<float*>(shared);
-        product.forEachPair([&](int row, int column, float first, float second) {
-            sums[row * Memory::kSumStride + column] = first;
-            sums[row * Memory::kSumStride + column + 1] = second;
-        });
+        storeSums<Memory::kSumStride>(product, sums);
         __syncthreads();
         writeRows<Element, kColumns, Memory::kSumStride, kThreads>(params, tile, sums,
                                                                    rows.target);

@@ -6,6 +6,7 @@
 
 #include "common/launch_kernel.hpp"
 #include "perforated_conv/cost.hpp"
+#include "perforated_conv/launch_details.hpp"
 #include "perforated_conv/rows.cuh"
 #include "perforated_conv/variants.hpp"
 
@@ -15,28 +16,6 @@ namespace {
 
 constexpr int kDirectThreadsPerBlock = 256;
 constexpr int kDirectBlocksPerProcessor = 8;
-constexpr std::uintptr_t kAlignment = 16;
-
-cudaError_t describeDevice(DeviceTraits* device) {
-    int number = 0;
-    cudaError_t error = cudaGetDevice(&number);
-    int major = 0;
-    int minor = 0;
-    const struct {
-        int* value;
-        cudaDeviceAttr attribute;
-    } wanted[] = {{&device->multiprocessors, cudaDevAttrMultiProcessorCount},
-                  {&device->sharedBytesPerBlock, cudaDevAttrMaxSharedMemoryPerBlockOptin},
-                  {&major, cudaDevAttrComputeCapabilityMajor},
-                  {&minor, cudaDevAttrComputeCapabilityMinor}};
-    for (const auto& one : wanted) {
-        if (error == cudaSuccess) {
-            error = cudaDeviceGetAttribute(one.value, one.attribute, number);
-        }
-    }
-    device->computeCapability = major * 10 + minor;
-    return error;
-}
 
 VariantKernel kernelOf(int variant) {
     return kVariants[variant].family == VariantFamily::wgmma ? wgmmaKernel(variant)
@@ -73,16 +52,6 @@ bool fits(const PerforatedConvProblem& problem, int index, const DeviceTraits& d
            sharedBytes(problem, index, kernel) <= device.sharedBytesPerBlock;
 }
 
-PixelOrder orderOf(const PerforatedConvProblem& problem) {
-    // Phases help one dilation at stride 1; branches of several dilations share the plain blocks.
-    const ConvGeometry& geometry = problem.geometry;
-    const BranchGeometry& branch = problem.branch[0];
-    const bool phases = problem.selection.branches == 1 && geometry.taps() > 1 &&
-                        geometry.strideY == 1 && geometry.strideX == 1 &&
-                        branch.dilationY == branch.dilationX;
-    return orderFor(geometry.output, phases ? branch.dilationX : 1);
-}
-
 cudaError_t planDirect(const PerforatedConvProblem& problem, const DeviceTraits& device,
                        PerforatedConvPlan* plan) {
     const long long values =
@@ -115,7 +84,41 @@ cudaError_t planOn(const PerforatedConvProblem& problem, int variant, const Devi
     return cudaSuccess;
 }
 
+}  // namespace
+
+cudaError_t describeDevice(DeviceTraits* device) {
+    int number = 0;
+    cudaError_t error = cudaGetDevice(&number);
+    int major = 0;
+    int minor = 0;
+    const struct {
+        int* value;
+        cudaDeviceAttr attribute;
+    } wanted[] = {{&device->multiprocessors, cudaDevAttrMultiProcessorCount},
+                  {&device->sharedBytesPerBlock, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+                  {&major, cudaDevAttrComputeCapabilityMajor},
+                  {&minor, cudaDevAttrComputeCapabilityMinor}};
+    for (const auto& one : wanted) {
+        if (error == cudaSuccess) {
+            error = cudaDeviceGetAttribute(one.value, one.attribute, number);
+        }
+    }
+    device->computeCapability = major * 10 + minor;
+    return error;
+}
+
+PixelOrder orderOf(const PerforatedConvProblem& problem) {
+    // Phases help one dilation at stride 1; branches of several dilations share the plain blocks.
+    const ConvGeometry& geometry = problem.geometry;
+    const BranchGeometry& branch = problem.branch[0];
+    const bool phases = problem.selection.branches == 1 && geometry.taps() > 1 &&
+                        geometry.strideY == 1 && geometry.strideX == 1 &&
+                        branch.dilationY == branch.dilationX;
+    return orderFor(geometry.output, phases ? branch.dilationX : 1);
+}
+
 bool aligned(const void* pointer) {
+    constexpr std::uintptr_t kAlignment = 16;
     return reinterpret_cast<std::uintptr_t>(pointer) % kAlignment == 0;
 }
 
@@ -157,8 +160,6 @@ ConvParams convParams(const PerforatedConvProblem& problem, const PerforatedConv
     params.fillInactive = problem.fillInactive ? 1 : 0;
     return params;
 }
-
-}  // namespace
 
 int perforatedConvVariants() { return kVariantCount; }
 
