@@ -101,7 +101,7 @@ def error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def _layers(small: bool) -> list[Layer]:
-    half, single, brain = torch.float16, torch.float32, torch.bfloat16
+    single, brain = torch.float32, torch.bfloat16
     if small:
         return [
             Layer(1, 9, 11, 64, 72),

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from checks import Layer, channels_last, error, oracle, tensors
+from checks import BOUNDS, Layer, channels_last, error, oracle, tensors
 from library import PLANNED, Conv, Gate, Kernels
 from textures import selection
 
@@ -20,7 +20,7 @@ CALLS = 20  # in one graph: launches are shorter than the resolution of an event
 
 def microseconds(device: str, *launches: Launch, runs: int = 9) -> list[float]:
     """Median time of one call of each launch, measured in turns; launch(i) uses input set i."""
-    if device != "cuda":  # the self-check: called once, the times mean nothing
+    if device != "cuda":  # the self-check: each is called once, and the times mean nothing
         times = []
         for launch in launches:
             started = time.perf_counter()
@@ -113,69 +113,66 @@ def _best_variant(kernels: Kernels, convs: list[Conv]) -> tuple[int, float]:
     return best, shortest
 
 
+def _measure(
+    kernels: Kernels, layer: Layer, sets: list[dict[str, Any]], texture: str, density: float
+) -> dict[str, Any]:
+    """Dense, masked dense, and the op with its best variant, in turns."""
+    chosen = selection(texture, (layer.n, layer.h, layer.w), density, 3, kernels.device)
+    options = {"dilations": (layer.dilation,), "activation": 1, "density": density}
+    convs = [Conv(kernels, selection=chosen, **t, **options) for t in sets]
+    for conv in convs:
+        conv.run()
+    wanted = oracle(layer, sets[0], chosen, (layer.dilation,))
+    if not error(sets[0]["output"], wanted) <= BOUNDS[layer.dtype]:
+        raise RuntimeError(f"{layer}, {texture} {density}: wrong before any timing")
+    best, alone = _best_variant(kernels, convs)
+    count = len(sets)
+
+    def masked(i: int) -> torch.Tensor:
+        t = sets[i % count]
+        return torch.where(chosen == 1, _dense(layer, t, layer.dilation), t["base"])
+
+    dense_us, masked_us, op_us, lists_us = microseconds(
+        kernels.device,
+        lambda i: _dense(layer, sets[i % count], layer.dilation),
+        masked,
+        lambda i: convs[i % count].run(best),
+        lambda i: convs[i % count].lists(),
+    )
+    names = kernels.variants()
+    planned = kernels.planned(convs[0])
+    return {
+        "layer": str(layer),
+        "texture": texture,
+        "density": density,
+        "variant": names[best] if best >= 0 else "direct",
+        "planned": names[planned] if planned >= 0 else "direct",
+        "dense_us": dense_us,
+        "masked_us": masked_us,
+        "op_us": op_us,
+        "conv_us": alone,
+        "lists_us": lists_us,
+        "dense_TFLOPs": layer.flops() / dense_us / 1e6,
+        "conv_TFLOPs": density * layer.flops() / alone / 1e6,
+        "speedup": dense_us / op_us,
+        "speedup_over_masked": masked_us / op_us,
+    }
+
+
 def _layer_rows(kernels: Kernels, layer: Layer, small: bool) -> list[dict[str, Any]]:
     """One row per texture and density."""
     sets = [tensors(layer, kernels.device) for _ in range(_sets(layer, kernels.device))]
-    names = kernels.variants()
     rows = []
-    for texture in ("salt", "pag", "blob") if not small else ("pag",):
-        for density in DENSITIES if not small else (0.5,):
-            shape = (layer.n, layer.h, layer.w)
-            chosen = selection(texture, shape, density, 3, kernels.device)
-            convs = [
-                Conv(
-                    kernels,
-                    selection=chosen,
-                    dilations=(layer.dilation,),
-                    activation=1,
-                    density=density,
-                    **t,
-                )
-                for t in sets
-            ]
-            for conv in convs:
-                conv.run()
-            wanted = oracle(layer, sets[0], chosen, (layer.dilation,)) if small else None
-            if wanted is not None and not error(sets[0]["output"], wanted) <= 1e-3:
-                raise RuntimeError(f"{layer}: wrong before timing")
-            best, alone = _best_variant(kernels, convs)
-            count = len(sets)
-            dense, masked, op, lists = microseconds(
-                kernels.device,
-                lambda i: _dense(layer, sets[i % count], layer.dilation),
-                lambda i: torch.where(
-                    chosen == 1,
-                    _dense(layer, sets[i % count], layer.dilation),
-                    sets[i % count]["base"],
-                ),
-                lambda i: convs[i % count].run(best),
-                lambda i: convs[i % count].lists(),
-            )
-            flops = layer.flops()
-            rows.append(
-                {
-                    "layer": str(layer),
-                    "texture": texture,
-                    "density": density,
-                    "variant": names[best],
-                    "planned": names[kernels.planned(convs[0])],
-                    "dense_us": dense,
-                    "masked_us": masked,
-                    "op_us": op,
-                    "conv_us": alone,
-                    "lists_us": lists,
-                    "dense_TFLOPs": flops / dense / 1e6,
-                    "conv_TFLOPs": density * flops / alone / 1e6,
-                    "speedup": dense / op,
-                    "speedup_over_masked": masked / op,
-                }
-            )
-            row = rows[-1]
+    for texture in ("pag",) if small else ("salt", "pag", "blob"):
+        for density in (0.5,) if small else DENSITIES:
+            row = _measure(kernels, layer, sets, texture, density)
+            rows.append(row)
             print(
-                f"{row['layer']:38} {texture:5} {density:4.1f} | dense {dense:7.1f} us "
-                f"{row['dense_TFLOPs']:4.0f} TF/s | conv {alone:7.1f} us "
-                f"{row['conv_TFLOPs']:4.0f} TF/s {row['variant']} | lists {lists:5.1f} | "
-                f"op {op:7.1f} us x{row['speedup']:.2f} (masked x{masked / op:.2f})",
+                f"{row['layer']:34} {texture:5} {density:4.1f} | dense {row['dense_us']:7.1f} us "
+                f"{row['dense_TFLOPs']:4.0f} TF/s | conv {row['conv_us']:7.1f} us "
+                f"{row['conv_TFLOPs']:4.0f} TF/s {row['variant']} (planned {row['planned']}) | "
+                f"lists {row['lists_us']:5.1f} us | op {row['op_us']:7.1f} us "
+                f"x{row['speedup']:.2f}, over masked x{row['speedup_over_masked']:.2f}",
                 flush=True,
             )
     return rows

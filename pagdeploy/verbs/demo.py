@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pagdeploy.graph.gates import Gate
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-IMAGE_SIZE = (240, 320)  # (H, W); the network was trained on 96x128 and takes any size
+IMAGE_SIZE = (480, 640)  # (H, W); the network was trained on 96x128 and takes any size
 # Photographs in the public domain that scikit-image ships, by the name of its function.
 PHOTOS = ("coffee", "astronaut", "chelsea")
 SCENES = (900_001, 900_002)  # seeds far from those that were trained or evaluated on

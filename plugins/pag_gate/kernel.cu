@@ -34,11 +34,15 @@ ListParams listParams(const PixelOrder& order, const ListLayout& layout, void* w
     return params;
 }
 
-cudaError_t countAndScatter(Kernel<ListParams> count, const ListParams& params,
-                            cudaStream_t stream, PixelLists* lists) {
+template <typename Source>
+cudaError_t makeLists(const ListParams& params, cudaStream_t stream, PixelLists* lists) {
     *lists = {params.pixels, params.counts, params.capacity};
     const LaunchShape shape{listBlocks(params.order), kListThreads, 0};
-    const cudaError_t error = launchKernel(count, shape, stream, params);
+    if (shape.blocks <= kBlocksThatCountThemselves) {
+        return launchKernel<ListParams>(listPixels<Source>, shape, stream, params);
+    }
+    const cudaError_t error =
+        launchKernel<ListParams>(countPixels<Source>, shape, stream, params);
     return error != cudaSuccess
                ? error
                : launchKernel<ListParams>(scatterPixels, shape, stream, params);
@@ -91,7 +95,7 @@ cudaError_t launchLists(const PixelOrder& order, const ListLayout& layout, const
     ListParams params = listParams(order, layout, workspace);
     params.selection = selection;
     params.perImage = perImage ? 1 : 0;
-    return countAndScatter(countPixels<FromSelection>, params, stream, lists);
+    return makeLists<FromSelection>(params, stream, lists);
 }
 
 cudaError_t launchGateAndLists(const GateProblem& problem, const PixelOrder& order,
@@ -105,11 +109,11 @@ cudaError_t launchGateAndLists(const GateProblem& problem, const PixelOrder& ord
     params.selection = selection;
     switch (problem.type) {
         case DataType::kFloat32:
-            return countAndScatter(countPixels<FromLogits<float>>, params, stream, lists);
+            return makeLists<FromLogits<float>>(params, stream, lists);
         case DataType::kFloat16:
-            return countAndScatter(countPixels<FromLogits<Half>>, params, stream, lists);
+            return makeLists<FromLogits<Half>>(params, stream, lists);
         case DataType::kBFloat16:
-            return countAndScatter(countPixels<FromLogits<BFloat16>>, params, stream, lists);
+            return makeLists<FromLogits<BFloat16>>(params, stream, lists);
     }
     return cudaErrorInvalidValue;
 }

@@ -1,8 +1,8 @@
 // Kernels of PAGGate: argmax over the branches, and stable compaction of the pixels into one list
-// per branch. Compaction takes two launches and keeps no state between calls: `countPixels` counts
-// per block, `scatterPixels` adds up the counts of the blocks before its own. With at most a few
-// hundred blocks that sum is cheaper than the bookkeeping of a single-pass scan, and any workspace
-// will do, zeroed or not.
+// per branch. Compaction keeps no state between calls, so any workspace will do, zeroed or not.
+// Large maps take two launches: `countPixels` counts per block, `scatterPixels` adds up the counts
+// of the blocks before its own; with at most a few hundred blocks that sum is cheaper than the
+// bookkeeping of a single-pass scan. Small maps take one: every block counts what lies before it.
 #pragma once
 
 #include "common/ptx.hpp"
@@ -50,6 +50,9 @@ __global__ void __launch_bounds__(kListThreads) argmaxKernel(const __grid_consta
 }
 
 struct FromSelection {
+    PAG_DEVICE static int valueBefore(const ListParams& params, int pixel) {
+        return valueAt(params, pixel);
+    }
     PAG_DEVICE static int valueAt(const ListParams& params, int pixel) {
         const int perImage = params.order.grid.height * params.order.grid.width;
         return params.selection[params.perImage != 0 ? pixel / perImage : pixel];
@@ -58,6 +61,10 @@ struct FromSelection {
 
 template <typename Element>
 struct FromLogits {
+    // Another block writes this pixel's selection.
+    PAG_DEVICE static int valueBefore(const ListParams& params, int pixel) {
+        return selectBranch<Element>(params.gate, pixel);
+    }
     PAG_DEVICE static int valueAt(const ListParams& params, int pixel) {
         const int value = selectBranch<Element>(params.gate, pixel);
         params.gate.selection[pixel] = value;
@@ -73,25 +80,34 @@ PAG_DEVICE int pixelOfSlot(const ListParams& params, int slot) {
     return slot < params.order.slots() ? params.order.pixelOf(slot) : -1;
 }
 
+PAG_DEVICE void clearTotals(int lists, int* totals) {
+    if (int(threadIdx.x) < lists) {
+        totals[threadIdx.x] = 0;
+    }
+    __syncthreads();
+}
+
+// Adds one to the total of each thread's list; all lanes of a warp call this together.
+PAG_DEVICE void countLists(int lists, int list, int* totals) {
+    for (int k = 0; k < lists; ++k) {
+        const unsigned same = __ballot_sync(~0u, list == k);
+        if ((int(threadIdx.x) & 31) == 0 && same != 0) {
+            atomicAdd(&totals[k], __popc(same));
+        }
+    }
+}
+
 template <typename Source>
 __global__ void __launch_bounds__(kListThreads) countPixels(const __grid_constant__
                                                             ListParams params) {
     __shared__ int totals[kMaxBranches + 1];
     const int thread = int(threadIdx.x);
     const int lists = params.layout.lists();
-    if (thread < lists) {
-        totals[thread] = 0;
-    }
-    __syncthreads();
+    clearTotals(lists, totals);
     for (int i = 0; i < kListSlotsPerThread; ++i) {
         const int pixel = pixelOfSlot(params, slotOfThread(i));
         const int list = pixel < 0 ? -1 : params.layout.listOf(Source::valueAt(params, pixel));
-        for (int k = 0; k < lists; ++k) {
-            const unsigned same = __ballot_sync(~0u, list == k);
-            if ((thread & 31) == 0 && same != 0) {
-                atomicAdd(&totals[k], __popc(same));
-            }
-        }
+        countLists(lists, list, totals);
     }
     __syncthreads();
     if (thread < lists) {
@@ -152,31 +168,19 @@ struct BlockRanks {
     }
 };
 
-__global__ void __launch_bounds__(kListThreads) scatterPixels(const __grid_constant__
-                                                              ListParams params) {
-    __shared__ BlockRanks ranks;
-    __shared__ int before[kMaxBranches + 1];
-    const int thread = int(threadIdx.x);
+// Writes the block's pixels to their lists. `before` counts the pixels of the blocks before; a
+// barrier must follow the last addition to it, and that of the ranks does.
+template <typename Source>
+PAG_DEVICE void scatterBlock(const ListParams& params, BlockRanks& ranks, const int* before) {
     const int lists = params.layout.lists();
-    if (thread < lists) {
-        before[thread] = 0;
-    }
-    __syncthreads();
-    for (int i = thread; i < int(blockIdx.x) * lists; i += kListThreads) {
-        const int count = params.partial[i];
-        if (count != 0) {
-            atomicAdd(&before[i % lists], count);
-        }
-    }
     int list[kListSlotsPerThread];
     int pixel[kListSlotsPerThread];
     PAG_UNROLL
     for (int i = 0; i < kListSlotsPerThread; ++i) {
         pixel[i] = pixelOfSlot(params, slotOfThread(i));
-        list[i] = pixel[i] < 0 ? -1
-                               : params.layout.listOf(FromSelection::valueAt(params, pixel[i]));
+        list[i] = pixel[i] < 0 ? -1 : params.layout.listOf(Source::valueAt(params, pixel[i]));
     }
-    ranks.count(lists, list);  // its barriers also complete `before`
+    ranks.count(lists, list);
     PAG_UNROLL
     for (int i = 0; i < kListSlotsPerThread; ++i) {
         const int rank = ranks.rank(lists, list[i], i);
@@ -185,9 +189,42 @@ __global__ void __launch_bounds__(kListThreads) scatterPixels(const __grid_const
             params.pixels[first + before[list[i]] + rank] = pixel[i];
         }
     }
+    const int thread = int(threadIdx.x);
     if (blockIdx.x == gridDim.x - 1 && thread < lists) {
         params.counts[thread] = before[thread] + ranks.total[thread];
     }
+}
+
+__global__ void __launch_bounds__(kListThreads) scatterPixels(const __grid_constant__
+                                                              ListParams params) {
+    __shared__ BlockRanks ranks;
+    __shared__ int before[kMaxBranches + 1];
+    const int lists = params.layout.lists();
+    clearTotals(lists, before);
+    for (int i = int(threadIdx.x); i < int(blockIdx.x) * lists; i += kListThreads) {
+        const int count = params.partial[i];
+        if (count != 0) {
+            atomicAdd(&before[i % lists], count);
+        }
+    }
+    scatterBlock<FromSelection>(params, ranks, before);
+}
+
+template <typename Source>
+__global__ void __launch_bounds__(kListThreads) listPixels(const __grid_constant__
+                                                           ListParams params) {
+    __shared__ BlockRanks ranks;
+    __shared__ int before[kMaxBranches + 1];
+    const int lists = params.layout.lists();
+    clearTotals(lists, before);
+    // Whole blocks of slots: every lane takes part in every round.
+    for (int slot = int(threadIdx.x); slot < int(blockIdx.x) * kListSlotsPerBlock;
+         slot += kListThreads) {
+        const int pixel = pixelOfSlot(params, slot);
+        const int list = pixel < 0 ? -1 : params.layout.listOf(Source::valueBefore(params, pixel));
+        countLists(lists, list, before);
+    }
+    scatterBlock<Source>(params, ranks, before);
 }
 
 }  // namespace pagdeploy

@@ -38,7 +38,8 @@ cudaError_t launchGate(const GateProblem& problem, const void* logits, int* sele
 cudaError_t launchLists(const PixelOrder& order, const ListLayout& layout, const int* selection,
                         bool perImage, void* workspace, cudaStream_t stream, PixelLists* lists);
 
-// Selection and lists together, in the same two launches that the lists alone take.
+// Selection and lists together, in the launches that the lists alone take: one for small maps, two
+// for larger ones.
 cudaError_t launchGateAndLists(const GateProblem& problem, const PixelOrder& order,
                                const ListLayout& layout, const void* logits, int* selection,
                                void* workspace, cudaStream_t stream, PixelLists* lists);

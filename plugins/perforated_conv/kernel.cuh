@@ -13,6 +13,14 @@
 
 namespace pagdeploy {
 
+// Turing has too little shared memory for the tiles that count on two resident blocks; bounding
+// their registers there would only make them spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMostResidentBlocks = 1;
+#else
+constexpr int kMostResidentBlocks = 32;
+#endif
+
 // The shared memory of a block: stages of operands, later reused for the sums, then the row table.
 template <typename TileShape>
 struct GatherConvMemory {
@@ -143,7 +151,8 @@ PAG_DEVICE void fillInactive(const ConvParams& params, int index) {
 }
 
 template <typename TileShape>
-__global__ void __launch_bounds__(TileShape::kThreads, TileShape::kBlocksPerProcessor)
+__global__ void __launch_bounds__(TileShape::kThreads,
+                                  smaller(TileShape::kBlocksPerProcessor, kMostResidentBlocks))
     gatherConv(const __grid_constant__ ConvParams params) {
     using Element = typename TileShape::Element;
     using Memory = GatherConvMemory<TileShape>;

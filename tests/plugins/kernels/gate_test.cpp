@@ -111,7 +111,13 @@ TEST(PAGGate, SelectsTheFirstLargestOfEveryPixel) {
 }
 
 TEST(PAGGate, ManyBlocksKeepTheOrder) {
-    underEverySchedule([] { runGate<Half>({{2, 40, 61}, 3, true, 0}); });
+    // Few enough to count themselves, and more than that.
+    static_assert(2 * 40 * 61 < kBlocksThatCountThemselves * kListSlotsPerBlock);
+    static_assert(2 * 70 * 61 > kBlocksThatCountThemselves * kListSlotsPerBlock);
+    underEverySchedule([] {
+        runGate<Half>({{2, 40, 61}, 3, true, 0});
+        runGate<BFloat16>({{2, 70, 61}, 3, false, 0});
+    });
 }
 
 TEST(PAGGate, RefusesTooManyBranchesAndEmptyMaps) {

@@ -1,0 +1,31 @@
+# Installs the build, then configures, builds and runs the consumer against it.
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE result
+    OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${ARGV}\nended with ${result}:\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+string(RANDOM LENGTH 12 name)
+if(DEFINED ENV{TMPDIR})
+  set(folder $ENV{TMPDIR}/pagdeploy-${name})
+else()
+  set(folder /tmp/pagdeploy-${name})
+endif()
+file(MAKE_DIRECTORY ${folder})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${folder}/installed)
+file(COPY ${CONSUMER}/ DESTINATION ${folder}/source)
+run(${CMAKE_COMMAND} -S ${folder}/source -B ${folder}/build -G ${GENERATOR}
+  -DCMAKE_CXX_COMPILER=${CXX_COMPILER} -DCMAKE_PREFIX_PATH=${folder}/installed)
+run(${CMAKE_COMMAND} --build ${folder}/build)
+run(${folder}/build/consumer)
+file(REMOVE_RECURSE ${folder})
+
+if(NOT output MATCHES "branch 1")
+  message(FATAL_ERROR "the consumer printed: ${output}")
+endif()
+if(WITH_PLUGINS AND NOT output MATCHES "plugins found")
+  message(FATAL_ERROR "the plugin library was built, and the consumer printed: ${output}")
+endif()
