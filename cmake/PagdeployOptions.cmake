@@ -4,13 +4,19 @@
 set(PAGDEPLOY_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
 set(PAGDEPLOY_TENSORRT AUTO CACHE STRING "Build the TensorRT plugin library: AUTO, ON or OFF")
 set_property(CACHE PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT PROPERTY STRINGS AUTO ON OFF)
-set(PAGDEPLOY_CUDA_ARCHITECTURES
-  75-real 80-real 86-real 87-real 89-real 90-real 100-real 120
-  CACHE STRING "GPU architectures to compile for; the last one brings PTX for later GPUs")
 option(PAGDEPLOY_FETCH_TENSORRT_HEADERS
   "Download the open-source headers of TensorRT where none are installed" OFF)
 option(PAGDEPLOY_BUILD_TESTS "Build the native tests" OFF)
 option(PAGDEPLOY_SANITIZE "Build the host tests with AddressSanitizer and UBSan" OFF)
+
+# Every GPU that is supported, and PTX for later ones; a build for tests is content with one.
+if(PAGDEPLOY_BUILD_TESTS)
+  set(_architectures 90)
+else()
+  set(_architectures 75-real 80-real 86-real 87-real 89-real 90-real 100-real 120)
+endif()
+set(PAGDEPLOY_CUDA_ARCHITECTURES ${_architectures}
+  CACHE STRING "GPU architectures to compile for")
 
 foreach(option IN ITEMS PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT)
   if(NOT ${option} MATCHES "^(AUTO|ON|OFF)$")

@@ -80,8 +80,11 @@ class Engine(Protocol):
     def version(self) -> str:
         """Full version of the runtime."""
 
-    def load(self, model: bytes, *, threads: int = 0) -> Session:
-        """A session for a lowered model; threads = 0 takes one per core."""
+    def load(self, model: bytes, *, threads: int = 0, taking_turns: bool = False) -> Session:
+        """A session for a lowered model; threads = 0 takes one per core.
+
+        `taking_turns` is for sessions that are timed against others of the same process.
+        """
 
 
 def check_inputs(wanted: Sequence[TensorInfo], given: Arrays) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
-from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
+from pagdeploy.errors import BuildFailed, EnvironmentProblem
 
 _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's name -> numpy's
 
@@ -34,33 +33,28 @@ class OnnxRuntimeEngine:
         """The version of onnxruntime."""
         return str(_onnxruntime().__version__)
 
-    def load(self, model: bytes, *, threads: int = 0) -> OnnxRuntimeSession:
+    def load(
+        self, model: bytes, *, threads: int = 0, taking_turns: bool = False
+    ) -> OnnxRuntimeSession:
         """Load a model on the CPU provider.
 
         Args:
             model: A serialized ModelProto that passed `graph.read.check_model`.
-            threads: Threads inside one operator; 0 takes one per core, from a pool that all such
-                sessions of the process share, so that one session's idle threads do not spin on
-                another's cores.
+            threads: Threads inside one operator; 0 takes one per core.
+            taking_turns: Other sessions of this process run in between, so idle threads sleep
+                instead of spinning on cores that the others need. Set it for every candidate of a
+                comparison.
 
         Raises:
-            UsageError: threads are asked for, but an earlier session has made the shared pool,
-                beside which onnxruntime allows no other.
             EnvironmentProblem: onnxruntime is not installed.
             BuildFailed: onnxruntime refuses the model.
         """
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        if threads and _shared_pool.cache_info().currsize and _shared_pool():
-            raise UsageError(
-                "This process already runs sessions on shared threads, one per core.",
-                remedy="Leave the number of threads out, or ask for it in a process of its own.",
-            )
-        if threads:
-            options.intra_op_num_threads = threads
-        elif _shared_pool():
-            options.use_per_session_threads = False
+        options.intra_op_num_threads = threads
+        if taking_turns:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # onnxruntime raises several types of its own
@@ -129,15 +123,6 @@ def _onnxruntime() -> Any:
             "onnxruntime", "cpu", "Building and running on the CPU"
         ) from None
     return onnxruntime
-
-
-@functools.cache
-def _shared_pool() -> bool:
-    ort = _onnxruntime()
-    if not hasattr(ort, "set_global_thread_pool_sizes"):  # before 1.24
-        return False
-    ort.set_global_thread_pool_sizes(len(os.sched_getaffinity(0)), 1)
-    return True
 
 
 def _info(value: Any) -> TensorInfo:

@@ -37,7 +37,7 @@ def verify(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Verify that the engine computes the function of the portable model, on its sample by default."""
+    """Verify that the engine computes the function of the portable model."""
     from pagdeploy.verbs.inputs import input_names, parse_shapes, requested
     from pagdeploy.verbs.verify import verify as run
 

@@ -125,7 +125,7 @@ def _fill(
     for number, name in enumerate(candidates):
         progress(f"lower to {name} and load", 3 + number, total)
         lowered[name] = lower(portable, name)
-        sessions[name] = engine.load(lowered[name].SerializeToString())
+        sessions[name] = engine.load(lowered[name].SerializeToString(), taking_turns=True)
 
     progress("time the candidates", total - 1, total)
     measured = _measure(sessions, inputs)

@@ -157,9 +157,10 @@ class _Judge:
         runtime = OnnxRuntimeEngine()
         gates = gates_of(portable)
         shown = expose(engine, [gate.selection for gate in gates])
-        self.shown = runtime.load(shown.SerializeToString())
-        self.fast = runtime.load(engine.SerializeToString())
-        self.dense = runtime.load(lower(portable, "dense").SerializeToString())
+        self.shown = runtime.load(shown.SerializeToString(), taking_turns=True)
+        self.fast = runtime.load(engine.SerializeToString(), taking_turns=True)
+        dense = lower(portable, "dense").SerializeToString()
+        self.dense = runtime.load(dense, taking_turns=True)
         self.gates = gates
         self.binary: list[Gate] = []
         self.pools: dict[str, str] = {}

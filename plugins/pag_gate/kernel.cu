@@ -1,10 +1,8 @@
 // Launchers of PAGGate and of the pixel lists.
-#include "pag_gate/kernel.cuh"
-
 #include <climits>
 
-#include "common/launch_kernel.hpp"
 #include "pag_gate/launch.hpp"
+#include "pag_gate/make_lists.cuh"
 
 namespace pagdeploy {
 
@@ -15,37 +13,6 @@ constexpr int kMaxArgmaxBlocks = 2048;
 
 GateParams gateParams(const GateProblem& problem, const void* logits, int* selection) {
     return {logits, problem.strides, problem.grid, problem.channels, selection};
-}
-
-bool fits(const PixelOrder& order, const ListLayout& layout) {
-    return layout.branches >= 1 && layout.branches <= kMaxBranches && order.slots() <= INT_MAX;
-}
-
-ListParams listParams(const PixelOrder& order, const ListLayout& layout, void* workspace) {
-    const ListWorkspace space = listWorkspace(order, layout);
-    char* const bytes = static_cast<char*>(workspace);
-    ListParams params{};
-    params.order = order;
-    params.layout = layout;
-    params.partial = reinterpret_cast<int*>(bytes + space.partialOffset());
-    params.counts = reinterpret_cast<int*>(bytes + space.countsOffset());
-    params.pixels = reinterpret_cast<int*>(bytes + space.pixelsOffset());
-    params.capacity = space.capacity;
-    return params;
-}
-
-template <typename Source>
-cudaError_t makeLists(const ListParams& params, cudaStream_t stream, PixelLists* lists) {
-    *lists = {params.pixels, params.counts, params.capacity};
-    const LaunchShape shape{listBlocks(params.order), kListThreads, 0};
-    if (shape.blocks <= kBlocksThatCountThemselves) {
-        return launchKernel<ListParams>(listPixels<Source>, shape, stream, params);
-    }
-    const cudaError_t error =
-        launchKernel<ListParams>(countPixels<Source>, shape, stream, params);
-    return error != cudaSuccess
-               ? error
-               : launchKernel<ListParams>(scatterPixels, shape, stream, params);
 }
 
 }  // namespace
@@ -89,31 +56,33 @@ cudaError_t launchGate(const GateProblem& problem, const void* logits, int* sele
 
 cudaError_t launchLists(const PixelOrder& order, const ListLayout& layout, const int* selection,
                         bool perImage, void* workspace, cudaStream_t stream, PixelLists* lists) {
-    if (!fits(order, layout)) {
+    if (!listsFit(order, layout)) {
         return cudaErrorInvalidValue;
     }
-    ListParams params = listParams(order, layout, workspace);
+    ListParams params{};
+    setLists(order, layout, workspace, &params);
     params.selection = selection;
     params.perImage = perImage ? 1 : 0;
-    return makeLists<FromSelection>(params, stream, lists);
+    return makeLists<FromSelection, FromSelection>(params, stream, lists);
 }
 
 cudaError_t launchGateAndLists(const GateProblem& problem, const PixelOrder& order,
                                const ListLayout& layout, const void* logits, int* selection,
                                void* workspace, cudaStream_t stream, PixelLists* lists) {
-    if (faultOf(problem) != nullptr || !fits(order, layout)) {
+    if (faultOf(problem) != nullptr || !listsFit(order, layout)) {
         return cudaErrorInvalidValue;
     }
-    ListParams params = listParams(order, layout, workspace);
+    ListParams params{};
+    setLists(order, layout, workspace, &params);
     params.gate = gateParams(problem, logits, selection);
     params.selection = selection;
     switch (problem.type) {
         case DataType::kFloat32:
-            return makeLists<FromLogits<float>>(params, stream, lists);
+            return makeLists<FromLogits<float>, FromSelection>(params, stream, lists);
         case DataType::kFloat16:
-            return makeLists<FromLogits<Half>>(params, stream, lists);
+            return makeLists<FromLogits<Half>, FromSelection>(params, stream, lists);
         case DataType::kBFloat16:
-            return makeLists<FromLogits<BFloat16>>(params, stream, lists);
+            return makeLists<FromLogits<BFloat16>, FromSelection>(params, stream, lists);
     }
     return cudaErrorInvalidValue;
 }

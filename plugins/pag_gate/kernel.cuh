@@ -72,6 +72,9 @@ struct FromLogits {
     }
 };
 
+// A Source says which value a pixel has; Params are ListParams, or derived from them with what the
+// Source needs besides.
+
 PAG_DEVICE int slotOfThread(int index) {
     return int(blockIdx.x) * kListSlotsPerBlock + index * kListThreads + int(threadIdx.x);
 }
@@ -97,9 +100,9 @@ PAG_DEVICE void countLists(int lists, int list, int* totals) {
     }
 }
 
-template <typename Source>
+template <typename Source, typename Params>
 __global__ void __launch_bounds__(kListThreads) countPixels(const __grid_constant__
-                                                            ListParams params) {
+                                                            Params params) {
     __shared__ int totals[kMaxBranches + 1];
     const int thread = int(threadIdx.x);
     const int lists = params.layout.lists();
@@ -170,8 +173,8 @@ struct BlockRanks {
 
 // Writes the block's pixels to their lists. `before` counts the pixels of the blocks before; a
 // barrier must follow the last addition to it, and that of the ranks does.
-template <typename Source>
-PAG_DEVICE void scatterBlock(const ListParams& params, BlockRanks& ranks, const int* before) {
+template <typename Source, typename Params>
+PAG_DEVICE void scatterBlock(const Params& params, BlockRanks& ranks, const int* before) {
     const int lists = params.layout.lists();
     int list[kListSlotsPerThread];
     int pixel[kListSlotsPerThread];
@@ -195,8 +198,9 @@ PAG_DEVICE void scatterBlock(const ListParams& params, BlockRanks& ranks, const 
     }
 }
 
+template <typename Source, typename Params>
 __global__ void __launch_bounds__(kListThreads) scatterPixels(const __grid_constant__
-                                                              ListParams params) {
+                                                              Params params) {
     __shared__ BlockRanks ranks;
     __shared__ int before[kMaxBranches + 1];
     const int lists = params.layout.lists();
@@ -207,12 +211,13 @@ __global__ void __launch_bounds__(kListThreads) scatterPixels(const __grid_const
             atomicAdd(&before[i % lists], count);
         }
     }
-    scatterBlock<FromSelection>(params, ranks, before);
+    scatterBlock<Source>(params, ranks, before);
 }
 
-template <typename Source>
-__global__ void __launch_bounds__(kListThreads) listPixels(const __grid_constant__
-                                                           ListParams params) {
+// One resident block is asked for: the map is small, and more registers beat more blocks.
+template <typename Source, typename Params>
+__global__ void __launch_bounds__(kListThreads, 1) listPixels(const __grid_constant__
+                                                              Params params) {
     __shared__ BlockRanks ranks;
     __shared__ int before[kMaxBranches + 1];
     const int lists = params.layout.lists();

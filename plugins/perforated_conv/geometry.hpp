@@ -45,6 +45,27 @@ struct ConvGeometry {
         const bool inside = y >= 0 && y < input.height && x >= 0 && x < input.width;
         return inside ? (at.image * input.height + y) * input.width + x : -1;
     }
+
+    // Whether a tap of some active output pixel reads the input pixel.
+    template <typename IsActive>
+    PAG_HD bool isRead(const BranchGeometry& branch, const PixelPosition& at,
+                       IsActive&& isActive) const {
+        for (int tap = 0; tap < taps(); ++tap) {
+            const int tapY = tap / kernelWidth;
+            const int y = at.y + branch.padTop - tapY * branch.dilationY;
+            const int x = at.x + branch.padLeft - (tap - tapY * kernelWidth) * branch.dilationX;
+            if (y < 0 || x < 0 || y % strideY != 0 || x % strideX != 0) {
+                continue;
+            }
+            const int outputY = y / strideY;
+            const int outputX = x / strideX;
+            if (outputY < output.height && outputX < output.width &&
+                isActive((at.image * output.height + outputY) * output.width + outputX)) {
+                return true;
+            }
+        }
+        return false;
+    }
 };
 
 // A step of the product's depth: a tap, and a chunk of 128 bytes of input channels. Taps run

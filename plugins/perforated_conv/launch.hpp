@@ -93,7 +93,8 @@ cudaError_t launchPerforatedConv(const PerforatedConvProblem& problem,
                                  const PerforatedConvPlan& plan,
                                  const PerforatedConvBuffers& buffers, cudaStream_t stream);
 
-// Likewise from lists that exist already, made for plan.order and problem.selection.
+// Likewise from lists that exist already, in any order: list b holds the pixels of branch b, the
+// last one all others.
 cudaError_t launchPerforatedConv(const PerforatedConvProblem& problem,
                                  const PerforatedConvPlan& plan,
                                  const PerforatedConvBuffers& buffers, const PixelLists& lists,

@@ -20,7 +20,12 @@ from collections import Counter
 from pathlib import Path
 
 PLUGINS = Path(__file__).resolve().parents[1]
-SOURCES = ("pag_gate/kernel.cu", "perforated_conv/kernel.cu", "perforated_conv/fused_tail.cu")
+SOURCES = (
+    "pag_gate/kernel.cu",
+    "perforated_conv/kernel.cu",
+    "perforated_conv/fused_tail.cu",
+    "perforated_conv/support.cu",
+)
 WGMMA_SOURCE = "perforated_conv/kernel_wgmma.cu"
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "120")
 MATRIX = re.compile(r"HMMA|HGMMA|IMMA|UTC\w*MMA|OMMA")

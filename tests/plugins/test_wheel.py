@@ -45,7 +45,7 @@ def test_default_wheel_is_pure_python(tmp_path: Path) -> None:
 def test_wheel_with_plugins_holds_the_library(tmp_path: Path) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc")
-    if not (os.environ.get("TensorRT_ROOT") or os.environ.get("TRT_ROOT")):  # noqa: SIM112
+    if not (os.environ.get("TensorRT_ROOT") or os.environ.get("TRT_ROOT")):
         pytest.skip("no TensorRT headers: set TensorRT_ROOT")
     built = wheel(
         tmp_path,

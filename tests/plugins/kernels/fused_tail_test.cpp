@@ -3,6 +3,7 @@
 
 #include "conv_maker.hpp"
 #include "perforated_conv/fused_tail.hpp"
+#include "perforated_conv/support.hpp"
 #include "schedules.hpp"
 
 namespace pagdeploy {
@@ -104,6 +105,54 @@ TEST(FusedTail, EmptyFullInPlaceAndSeveralTiles) {
     spec.height = 16;
     spec.width = 17;
     expectRight<Half>(spec, 72, 2e-3, true);
+}
+
+void expectSupport(const ConvSpec& spec) {
+    SCOPED_TRACE(spec.name);
+    const ConvCase<Half> conv = makeConv<Half>(spec, 31);
+    DeviceBuffer<int> selection(conv.selection);
+    DeviceBuffer<unsigned char> workspace(
+        std::vector<unsigned char>(supportWorkspaceBytes(conv.problem), 0xA5));
+    PixelLists lists{};
+    ASSERT_EQ(launchSupport(conv.problem, selection.data(), workspace.data(), nullptr, &lists),
+              cudaSuccess);
+    const std::vector<bool> expected = seenInputs(conv);
+    std::vector<bool> listed(expected.size(), false);
+    for (int i = 0; i < lists.counts[0]; ++i) {
+        ASSERT_FALSE(listed[at(lists.pixels[i])]) << "listed twice";
+        listed[at(lists.pixels[i])] = true;
+    }
+    EXPECT_EQ(listed, expected);
+    EXPECT_EQ(lists.counts[0] + lists.counts[1], int(expected.size()));
+}
+
+TEST(Support, IsWhatActivePixelsRead) {
+    underEverySchedule([] {
+        ConvSpec spec;
+        spec.name = "dilation 2, two images";
+        spec.images = 2;
+        spec.inputs = spec.outputs = 8;
+        spec.dilation = 2;
+        spec.density = 0.1;
+        expectSupport(spec);
+        spec.name = "stride 2, 5x5";
+        spec.stride = 2;
+        spec.dilation = 1;
+        spec.kernel = 5;
+        expectSupport(spec);
+        spec.name = "per image";
+        spec.perImage = true;
+        spec.density = 0.5;
+        expectSupport(spec);
+    });
+    ConvSpec large;
+    large.name = "two launches";
+    large.inputs = large.outputs = 8;
+    large.height = 97;
+    large.width = 99;
+    large.density = 0.02;
+    large.dilation = 4;
+    expectSupport(large);
 }
 
 TEST(FusedTail, RefusesWhatDoesNotFitTogether) {

@@ -121,6 +121,7 @@ def build_and_run(bug: Bug, folder: Path) -> str:
             "perforated_conv/kernel.cu",
             "perforated_conv/kernel_wgmma.cu",
             "perforated_conv/launch.cu",
+            "perforated_conv/support.cu",
             "perforated_conv/cost.cpp",
         )
     ]

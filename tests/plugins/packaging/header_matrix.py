@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def failure_of(headers: Path, build: Path) -> str | None:
     """Return the output of the step that failed for these headers, or None."""
     interface = "v2" if headers.name.startswith(("8.", "9.")) else "v3"
-    options = ["-DPAGDEPLOY_BUILD_TESTS=ON", "-DPAGDEPLOY_CUDA=OFF", "-DPAGDEPLOY_TENSORRT=ON"]
+    options = ["-DPAGDEPLOY_BUILD_TESTS=ON", "-DPAGDEPLOY_CUDA=OFF", "-DPAGDEPLOY_TENSORRT=AUTO"]
     python = f"-DPython3_EXECUTABLE={sys.executable}"
     target = f"plugin_{interface}_test"
     program = build / "tests" / "plugins" / "tensorrt" / target
