@@ -177,6 +177,61 @@ def _check_multi_pool(kernels: Kernels, layer: Layer, dilations: tuple[int, ...]
     return failures
 
 
+def _check_bottleneck(kernels: Kernels, layer: Layer, density: float) -> list[str]:
+    """A gated residual: 1x1 on the support, 3x3 and 1x1 fused, added to the input in place."""
+    outer = 2 * layer.m
+    first = dataclasses.replace(layer, c=outer, kernel=1, dilation=1)
+    last = dataclasses.replace(layer, m=outer, kernel=1, dilation=1, mode=1)
+    a, b, c = (tensors(part, kernels.device) for part in (first, layer, last))
+    chosen = selection("blob", (layer.n, layer.h, layer.w), density, 4, kernels.device)
+    x = a["x"]
+    everywhere = torch.ones_like(chosen)
+    z = oracle(first, a, everywhere, (1,)).to(layer.dtype)
+    z = oracle(layer, b | {"x": z}, everywhere, (layer.dilation,)).to(layer.dtype)
+    wanted = oracle(last, c | {"x": z, "base": x}, chosen, (1,))
+    before = Conv(
+        kernels,
+        x,
+        chosen,
+        a["weights"],
+        a["bias"],
+        a["base"],
+        a["output"],
+        activation=1,
+        fillInactive=0,
+    )
+    gathered = Conv(
+        kernels,
+        a["output"],
+        chosen,
+        b["weights"],
+        b["bias"],
+        b["base"],
+        b["output"],
+        dilations=(layer.dilation,),
+        activation=1,
+    )
+    inplace = x.clone(memory_format=torch.preserve_format)
+    closing = Conv(
+        kernels,
+        b["output"],
+        chosen,
+        c["weights"],
+        c["bias"],
+        inplace,
+        inplace,
+        mode=1,
+        activation=1,
+    )
+    if not kernels.tail_fits(gathered, closing):
+        return []
+    before.run_before(gathered)
+    gathered.run_fused(closing)
+    found = error(inplace, wanted)
+    good = found <= 3 * BOUNDS[layer.dtype]  # three roundings
+    return [] if good else [f"bottleneck {layer}, density {density}: error {found:.1e}"]
+
+
 def _check_gates(kernels: Kernels, shape: tuple[int, int, int, int]) -> list[str]:
     """Selection of every layout and type; ties go to the lowest index."""
     failures = []
@@ -211,6 +266,10 @@ def check(kernels: Kernels, small: bool) -> dict[str, Any]:
                 failures += _check_layer(kernels, layer, texture, density)
     pool = Layer(1, 9, 10, 64, 64) if small else Layer(1, 60, 80, 128, 128)
     failures += _check_multi_pool(kernels, pool, (1, 2, 4) if small else (10, 8, 6, 4, 2, 1))
+    for density in (0.0, 0.3, 1.0):
+        for m in (64,) if small else (64, 128, 256):
+            block = Layer(1, 9, 10, m, m, 2) if small else Layer(2, 60, 80, m, m, 2)
+            failures += _check_bottleneck(kernels, block, density)
     for shape in ((2, 3, 7, 9),) if small else ((1, 2, 60, 80), (2, 7, 37, 53), (1, 16, 61, 83)):
         failures += _check_gates(kernels, shape)
     for failure in failures:

@@ -2,7 +2,9 @@
 // The same file is compiled by nvcc, and by a C++ compiler with the emulator of
 // tests/plugins/kernels for the driver's self-check.
 #include "pag_gate/launch.hpp"
+#include "perforated_conv/fused_tail.hpp"
 #include "perforated_conv/launch.hpp"
+#include "perforated_conv/support.hpp"
 
 using namespace pagdeploy;
 
@@ -181,4 +183,51 @@ PAG_EXPORT int pag_gate_and_lists(const GateArguments* a, void* stream) {
     return launchGateAndLists(gateOf(*a), orderFor(gateOf(*a).grid, 1), layoutOf(*a), a->logits,
                               a->selection, a->workspace, static_cast<cudaStream_t>(stream),
                               &lists);
+}
+
+namespace {
+
+FusedTailProblem tailOf(const ConvArguments& gathered, const ConvArguments& pointwise) {
+    return {problemOf(gathered), problemOf(pointwise)};
+}
+
+}  // namespace
+
+PAG_EXPORT int pag_tail_fits(const ConvArguments* gathered, const ConvArguments* pointwise) {
+    FusedTailPlan plan{};
+    return planFusedTail(tailOf(*gathered, *pointwise), &plan) == cudaSuccess ? 1 : 0;
+}
+
+// The lists go to the workspace of the gathered convolution.
+PAG_EXPORT int pag_tail(const ConvArguments* gathered, const ConvArguments* pointwise,
+                        void* stream) {
+    const FusedTailProblem problem = tailOf(*gathered, *pointwise);
+    FusedTailPlan plan{};
+    const cudaError_t error = planFusedTail(problem, &plan);
+    PerforatedConvBuffers second = buffersOf(*pointwise);
+    second.workspace = gathered->workspace;
+    return error != cudaSuccess ? error
+                                : launchFusedTail(problem, plan, buffersOf(*gathered), second,
+                                                  static_cast<cudaStream_t>(stream));
+}
+
+PAG_EXPORT long long pag_support_workspace(const ConvArguments* gathered) {
+    return (long long)supportWorkspaceBytes(problemOf(*gathered));
+}
+
+// The convolution `before` where `gathered` reads its output, and nowhere else. The lists go to
+// `workspace`, of pag_support_workspace().
+PAG_EXPORT int pag_conv_on_support(const ConvArguments* before, const ConvArguments* gathered,
+                                   void* workspace, void* stream) {
+    const PerforatedConvProblem problem = problemOf(*before);
+    PerforatedConvPlan plan{};
+    PixelLists lists{};
+    cudaError_t error = planPerforatedConv(problem, &plan);
+    if (error == cudaSuccess) {
+        error = launchSupport(problemOf(*gathered), gathered->selection, workspace,
+                              static_cast<cudaStream_t>(stream), &lists);
+    }
+    return error != cudaSuccess ? error
+                                : launchPerforatedConv(problem, plan, buffersOf(*before), lists,
+                                                       static_cast<cudaStream_t>(stream));
 }

@@ -16,9 +16,11 @@ PLUGINS = ROOT / "plugins"
 EMULATOR = ROOT / "tests" / "plugins" / "kernels"
 CUDA_SOURCES = (
     "pag_gate/kernel.cu",
+    "perforated_conv/fused_tail.cu",
     "perforated_conv/kernel.cu",
     "perforated_conv/kernel_wgmma.cu",
     "perforated_conv/launch.cu",
+    "perforated_conv/support.cu",
 )
 HOST_SOURCES = ("perforated_conv/cost.cpp",)
 
@@ -116,6 +118,7 @@ class Kernels:
         self._library.pag_variant_name.restype = ctypes.c_char_p
         self._library.pag_workspace.restype = ctypes.c_longlong
         self._library.pag_gate_workspace.restype = ctypes.c_longlong
+        self._library.pag_support_workspace.restype = ctypes.c_longlong
 
     def stream(self) -> ctypes.c_void_p:
         """Torch's current stream, so that a CUDA graph captures the launches."""
@@ -146,10 +149,16 @@ class Kernels:
         """The variant that the planner takes."""
         return int(self._library.pag_planned(ctypes.byref(conv.arguments)))
 
-    def workspace(self, arguments: ctypes.Structure) -> torch.Tensor:
+    def tail_fits(self, gathered: Conv, pointwise: Conv) -> bool:
+        """Whether the two can be fused on this device."""
+        pair = (ctypes.byref(one.arguments) for one in (gathered, pointwise))
+        return bool(self._library.pag_tail_fits(*pair))
+
+    def workspace(self, arguments: ctypes.Structure, support: bool = False) -> torch.Tensor:
         """A poisoned workspace of the right size."""
         gate = isinstance(arguments, GateArguments)
-        function = self._library.pag_gate_workspace if gate else self._library.pag_workspace
+        name = "pag_gate_workspace" if gate else "pag_workspace"
+        function = getattr(self._library, "pag_support_workspace" if support else name)
         size = function(ctypes.byref(arguments))
         return torch.full((size // 4 + 1,), -77777777, dtype=torch.int32, device=self.device)
 
@@ -210,6 +219,7 @@ class Conv:
         self.arguments, self._kernels = a, kernels
         self.scratch = kernels.workspace(a)
         a.workspace = self.scratch.data_ptr()
+        self._support: torch.Tensor | None = None
         # The structure holds addresses only; these keep what lies there.
         self._keep = (x, selection, tuple(weights), tuple(bias), base, output)
 
@@ -224,6 +234,21 @@ class Conv:
     def lists(self) -> None:
         """The lists alone."""
         self._kernels.call("pag_lists", self.arguments)
+
+    def run_fused(self, pointwise: Conv) -> None:
+        """This convolution and the 1x1 behind it in one launch."""
+        self._kernels.call("pag_tail", self.arguments, ctypes.byref(pointwise.arguments))
+
+    def run_before(self, gathered: Conv) -> None:
+        """This convolution where `gathered` reads its output, and nowhere else."""
+        if self._support is None:
+            self._support = self._kernels.workspace(gathered.arguments, support=True)
+        self._kernels.call(
+            "pag_conv_on_support",
+            self.arguments,
+            ctypes.byref(gathered.arguments),
+            ctypes.c_void_p(self._support.data_ptr()),
+        )
 
 
 class Gate:

@@ -11,17 +11,23 @@ constexpr std::int32_t kArchiveVersion = 1;
 
 template <typename Op>
 std::vector<char> packAttributes(const typename Op::Attributes& attributes) {
-    std::vector<char> bytes;
-    const auto append = [&bytes](const void* data, std::size_t size) {
-        const char* const from = static_cast<const char*>(data);
-        bytes.insert(bytes.end(), from, from + size);
-    };
-    append(&kArchiveVersion, sizeof kArchiveVersion);
-    for (const FieldView& field : fieldsOf<Op>(attributes)) {
-        append(&field.length, sizeof field.length);
-        if (field.length > 0) {
-            append(field.data, 4 * static_cast<std::size_t>(field.length));
+    const std::vector<FieldView> fields = fieldsOf<Op>(attributes);
+    std::size_t size = sizeof kArchiveVersion;
+    for (const FieldView& field : fields) {
+        size += sizeof field.length + 4 * static_cast<std::size_t>(field.length);
+    }
+    std::vector<char> bytes(size);
+    char* next = bytes.data();
+    const auto put = [&next](const void* data, std::size_t count) {
+        if (count > 0) {
+            std::memcpy(next, data, count);
+            next += count;
         }
+    };
+    put(&kArchiveVersion, sizeof kArchiveVersion);
+    for (const FieldView& field : fields) {
+        put(&field.length, sizeof field.length);
+        put(field.data, 4 * static_cast<std::size_t>(field.length));
     }
     return bytes;
 }

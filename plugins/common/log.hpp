@@ -1,4 +1,5 @@
-// Messages to the logger of the TensorRT that loaded us, and the boundary that no exception crosses.
+// Messages to the logger of the TensorRT that loaded us, and the boundary that no exception
+// crosses.
 #pragma once
 
 #include <NvInferRuntime.h>

@@ -8,9 +8,9 @@
 namespace pagdeploy {
 
 Creator* pagGateCreator(std::size_t namespaceIndex) {
-    static CreatorV2<PAGGateOp> creators[] = {CreatorV2<PAGGateOp>(kPluginNamespaces[0]),
-                                             CreatorV2<PAGGateOp>(kPluginNamespaces[1])};
-    return &creators[namespaceIndex];
+    static CreatorV2<PAGGateOp> named(kPluginNamespaces[0]);
+    static CreatorV2<PAGGateOp> unnamed(kPluginNamespaces[1]);
+    return namespaceIndex == 0 ? &named : &unnamed;
 }
 
 }  // namespace pagdeploy

@@ -8,9 +8,9 @@
 namespace pagdeploy {
 
 Creator* pagGateCreator(std::size_t namespaceIndex) {
-    static CreatorV3<PAGGateOp> creators[] = {CreatorV3<PAGGateOp>(kPluginNamespaces[0]),
-                                             CreatorV3<PAGGateOp>(kPluginNamespaces[1])};
-    return &creators[namespaceIndex];
+    static CreatorV3<PAGGateOp> named(kPluginNamespaces[0]);
+    static CreatorV3<PAGGateOp> unnamed(kPluginNamespaces[1]);
+    return namespaceIndex == 0 ? &named : &unnamed;
 }
 
 }  // namespace pagdeploy

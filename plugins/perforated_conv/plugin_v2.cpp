@@ -8,9 +8,9 @@
 namespace pagdeploy {
 
 Creator* perforatedConvCreator(std::size_t namespaceIndex) {
-    static CreatorV2<PerforatedConvOp> creators[] = {CreatorV2<PerforatedConvOp>(kPluginNamespaces[0]),
-                                             CreatorV2<PerforatedConvOp>(kPluginNamespaces[1])};
-    return &creators[namespaceIndex];
+    static CreatorV2<PerforatedConvOp> named(kPluginNamespaces[0]);
+    static CreatorV2<PerforatedConvOp> unnamed(kPluginNamespaces[1]);
+    return namespaceIndex == 0 ? &named : &unnamed;
 }
 
 }  // namespace pagdeploy

@@ -8,9 +8,9 @@
 namespace pagdeploy {
 
 Creator* perforatedConvCreator(std::size_t namespaceIndex) {
-    static CreatorV3<PerforatedConvOp> creators[] = {CreatorV3<PerforatedConvOp>(kPluginNamespaces[0]),
-                                             CreatorV3<PerforatedConvOp>(kPluginNamespaces[1])};
-    return &creators[namespaceIndex];
+    static CreatorV3<PerforatedConvOp> named(kPluginNamespaces[0]);
+    static CreatorV3<PerforatedConvOp> unnamed(kPluginNamespaces[1]);
+    return namespaceIndex == 0 ? &named : &unnamed;
 }
 
 }  // namespace pagdeploy
