@@ -30,7 +30,9 @@ def main() -> int:
             seconds, gib = _run([verb, *arguments.split()], Path(folder))
             print(f"{verb:7} {seconds:6.1f} s  peak {gib:.2f} GiB", flush=True)
             total, largest = total + seconds, max(largest, gib)
-    print(f"total   {total:6.1f} s  peak {largest:.2f} GiB  (limits {MAX_SECONDS} s, {MAX_GIB} GiB)")
+    print(
+        f"total   {total:6.1f} s  peak {largest:.2f} GiB  (limits {MAX_SECONDS} s, {MAX_GIB} GiB)"
+    )
     return int(total > MAX_SECONDS or largest > MAX_GIB)
 
 

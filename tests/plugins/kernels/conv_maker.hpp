@@ -25,9 +25,11 @@ struct ConvSpec {
     int branches = 1;
     int pitchPadding = 0;
     bool allowTf32 = false;
-    // With one active pixel: which one; otherwise drawn by density.
+    // With one active pixel: which one; otherwise drawn by density. The first one of a map with
+    // extra padding reads nothing but padding.
     int onlyPixel = -1;
     bool noPadding = false;
+    int extraPadding = 0;
 };
 
 namespace detail {
@@ -47,7 +49,8 @@ inline int selectionValue(int list, int branches) { return list < branches ? 2 *
 
 inline PerforatedConvProblem problemOf(const ConvSpec& spec, DataType type) {
     const Grid input{spec.images, spec.height, spec.width};
-    const int pad = spec.noPadding ? 0 : spec.dilation * (spec.kernel / 2);
+    const int pad =
+        spec.noPadding ? 0 : spec.dilation * (spec.kernel / 2) + spec.extraPadding;
     const Grid output{
         spec.images,
         outputSize(spec.height, spec.kernel, spec.stride, spec.dilation, 2 * pad),

@@ -135,10 +135,14 @@ std::vector<ConvSpec> hardCases() {
         s.height = 13;
         s.width = 14;
     });
-    add("stride 2, dilation 2, 1x1 padding none", [](ConvSpec& s) {
+    add("stride 2, dilation 2, no padding", [](ConvSpec& s) {
         s.stride = 2;
         s.noPadding = true;
         s.dilation = 2;
+    });
+    add("a pixel that reads padding alone", [](ConvSpec& s) {
+        s.extraPadding = 5;
+        s.onlyPixel = 0;
     });
     add("1x1", [](ConvSpec& s) { s.kernel = 1; });
     add("5x5", [](ConvSpec& s) { s.kernel = 5; });
@@ -179,6 +183,7 @@ void expectHardCases(const char* variant) {
 }
 
 TEST(PerforatedConv, HardCasesOnTensorCores) { expectHardCases<Half>("half_64x64"); }
+TEST(PerforatedConv, HardCasesOnWarpgroups) { expectHardCases<Half>("half_wgmma_128x64"); }
 TEST(PerforatedConv, HardCasesInExactFloat) { expectHardCases<float>("float_64x64"); }
 
 TEST(PerforatedConv, HardCasesOnTheDirectKernel) {
