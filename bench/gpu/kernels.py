@@ -51,7 +51,10 @@ def sanitize(kernels: Kernels, small: bool) -> dict[str, Any]:
         # torch's own allocations are not ours to judge: initcheck looks at our kernels only.
         command[3:3] = ["--kernel-name", "kernel_substring=pagdeploy"]
         done = subprocess.run(
-            [*command, "--stage", "check", "--small"], capture_output=True, text=True, check=False
+            [*command, "--stage", "check", "--small", "--library", str(kernels.path)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         results[tool] = "clean" if done.returncode == 0 else done.stdout[-2000:]
         print(f"compute-sanitizer {tool}: {'clean' if done.returncode == 0 else 'FAILED'}")

@@ -109,7 +109,7 @@ class Kernels:
     """
 
     def __init__(self, target: Path, device: str) -> None:
-        self.device = device
+        self.device, self.path = device, target
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             capability = torch.cuda.get_device_capability() if device == "cuda" else None

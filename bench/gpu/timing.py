@@ -122,8 +122,10 @@ def _measure(
     convs = [Conv(kernels, selection=chosen, **t, **options) for t in sets]
     for conv in convs:
         conv.run()
-    wanted = oracle(layer, sets[0], chosen, (layer.dilation,))
-    if not error(sets[0]["output"], wanted) <= BOUNDS[layer.dtype]:
+    # Once for each texture: the stage `check` has seen the rest, and double precision is slow.
+    checked = density == 0.5
+    wanted = oracle(layer, sets[0], chosen, (layer.dilation,)) if checked else None
+    if wanted is not None and not error(sets[0]["output"], wanted) <= BOUNDS[layer.dtype]:
         raise RuntimeError(f"{layer}, {texture} {density}: wrong before any timing")
     best, alone = _best_variant(kernels, convs)
     count = len(sets)

@@ -126,7 +126,8 @@ PAG_DEVICE void multiplyStrips(const ConvParams& params, const Tile& tile, const
         product.clear();
         for (int chunk = 0; chunk < Shape::kMiddleChunks; ++chunk, ++step) {
             waitForCopies<kStages - 2>();
-            __syncthreads();  // also: the sums of the strip before have been written
+            // The stage has landed, the middle is complete, and the strip before has been written.
+            __syncthreads();
             if (step + kStages - 1 < steps) {
                 loader.load(stages + writing * Shape::kPointwiseStage);
             }
@@ -143,8 +144,7 @@ PAG_DEVICE void multiplyStrips(const ConvParams& params, const Tile& tile, const
         writeRows<Element, Shape::kStrip, Shape::kSumStride, Shape::kThreads>(params, stripTile,
                                                                               sums, target);
     }
-    waitForCopies<0>();
-    __syncthreads();
+    waitForCopies<0>();  // the next tile's row table begins with a barrier
 }
 
 template <typename Shape>
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
                 product, loader, loader.steps(), shared + Shape::kStagesOffset);
             storeMiddle<Shape>(gathered, product, shared);
         }
-        __syncthreads();
+        // The barrier in front of the first strip's product completes the middle.
         multiplyStrips<Shape>(params.pointwise, tile, rows.target, shared);
     }
     if (params.pointwise.fillInactive != 0) {

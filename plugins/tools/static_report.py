@@ -77,6 +77,7 @@ def readable(names: list[str]) -> dict[str, str]:
         text = subprocess.run([program], input=text, capture_output=True, text=True).stdout
     result = {}
     for mangled, plain in zip(names, text.splitlines(), strict=False):
+        plain = plain.replace("(anonymous namespace)::", "")
         plain = re.sub(r"\(.*|^void |pagdeploy::", "", plain)
         for long, short in (("TensorCoreTile", "mma"), ("WarpgroupTile", "wgmma")):
             plain = plain.replace(long, short)

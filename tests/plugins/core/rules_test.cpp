@@ -84,6 +84,16 @@ TEST(ConvShape, EqualsTheFormula) {
     }
 }
 
+TEST(ConvShape, CountsEveryPadOnItsSide) {
+    ConvTensors conv;
+    Conv::Attributes attributes = plainConv(3);
+    attributes.pads = {1, 10, 2, 20};  // top, left, bottom, right
+    attributes.strides = {1, 2};
+    attributes.dilations = {2, 1};
+    const auto rule = Conv::outputShape(attributes, conv.tensors);
+    EXPECT_EQ(textOf(evaluate(rule, conv.tensors)), "2x24x8x20");
+}
+
 TEST(ConvShape, OfUnknownSizesIsUnknown) {
     ConvTensors conv;
     conv.of(Conv::kX) = shape({-1, 16, -1, 11});

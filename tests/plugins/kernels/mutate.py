@@ -78,14 +78,8 @@ BUGS = (
     Bug("wgmma does not wait for the product", WGMMA, "            waitForProducts<1>();\n", ""),
     Bug("wgmma keeps sums of no step", WGMMA, "steps > 0 ? sums[j * 4 + q] : 0.0f",
         "sums[j * 4 + q]"),
-    Bug("tail: no barrier behind the middle", FUSED,
-        "product, loader, loader.steps(), shared + Shape::kStagesOffset);\n"
-        "            storeMiddle<Shape>(gathered, product, shared);\n        }\n"
-        "        __syncthreads();",
-        "product, loader, loader.steps(), shared + Shape::kStagesOffset);\n"
-        "            storeMiddle<Shape>(gathered, product, shared);\n        }", TAIL),
-    Bug("tail: no barrier between strips", FUSED, "__syncthreads();  // also: the sums", "//",
-        TAIL),
+    Bug("tail: no barrier between strips", FUSED,
+        "has been written.\n            __syncthreads();", "has been written.", TAIL),
     Bug("tail: the middle is not activated", FUSED,
         "activate(first + toFloat(bias[column]), params.activation,",
         "activate(first + toFloat(bias[column]), 0,", TAIL),

@@ -51,10 +51,10 @@ inline nvinfer1::Dims dimsOf(const std::vector<int>& sizes) {
 // Small integers: sums of their products are exact in every type, so results are equal or wrong.
 inline int smallInteger(int seed) { return (seed * 2654435761u >> 7) % 7 - 3; }
 
-// 3x3, stride 2, dilation 2, padding 2 over `images` maps of 9x11; replace, relu, branch 2.
+// 3x3 over `images` maps of 9x11, every attribute different in y and x; replace, relu, branch 2.
 template <typename Element>
 struct ConvExample {
-    static constexpr int kHeight = 9, kWidth = 11, kOutHeight = 5, kOutWidth = 6;
+    static constexpr int kHeight = 9, kWidth = 11, kOutHeight = 5, kOutWidth = 9;
     int images;
     int channels;
     int outputs;
@@ -62,9 +62,9 @@ struct ConvExample {
     int outputPitch;
 
     std::int32_t kernelShape[2] = {3, 3};
-    std::int32_t strides[2] = {2, 2};
-    std::int32_t pads[4] = {2, 2, 2, 2};
-    std::int32_t dilations[2] = {2, 2};
+    std::int32_t strides[2] = {2, 1};
+    std::int32_t pads[4] = {1, 2, 3, 2};
+    std::int32_t dilations[2] = {2, 3};
     std::int32_t branch = 2;
     std::int32_t activation = 1;
     float alpha = 0.5f;
@@ -133,7 +133,7 @@ struct ConvExample {
         const int image = pixel / (kOutWidth * kOutHeight);
         float sum = toFloat(bias.as<Element>()[output]);
         for (int tap = 0; tap < 9; ++tap) {
-            const int top = row * 2 - 2 + tap / 3 * 2, left = column * 2 - 2 + tap % 3 * 2;
+            const int top = row * 2 - 1 + tap / 3 * 2, left = column - 2 + tap % 3 * 3;
             if (top < 0 || top >= kHeight || left < 0 || left >= kWidth) {
                 continue;
             }

@@ -219,8 +219,8 @@ TEST_F(PluginV2Test, SizesThatCannotBeRightAreRefusedAfterConfiguring) {
     plugin->configurePlugin(descs.data(), 5, descs.data() + 5, 1);
     EXPECT_NE(plugin->initialize(), 0);
     EXPECT_NE(Plugin(plugin->clone())->initialize(), 0);
-    expectMessage("pagdeploy: PerforatedConv.configurePlugin: the selection is 2x1x9x6 and the "
-                  "output is 2x24x5x6: it must be 2x1x5x6, or 2x1x1x1 for one decision per "
+    expectMessage("pagdeploy: PerforatedConv.configurePlugin: the selection is 2x1x9x9 and the "
+                  "output is 2x24x5x9: it must be 2x1x5x9, or 2x1x1x1 for one decision per "
                   "image\n");
     descs = staticDescs(example);
     plugin->configurePlugin(descs.data(), 5, descs.data() + 5, 1);
