@@ -9,11 +9,12 @@ option(PAGDEPLOY_FETCH_TENSORRT_HEADERS
 option(PAGDEPLOY_BUILD_TESTS "Build the native tests" OFF)
 option(PAGDEPLOY_SANITIZE "Build the host tests with AddressSanitizer and UBSan" OFF)
 
-# Every GPU that is supported, and PTX for later ones; a build for tests is content with one.
+# Every GPU that is supported, and PTX: of 80 for chips in between without a binary of their own,
+# of 120 for later ones. A build for tests is content with one.
 if(PAGDEPLOY_BUILD_TESTS)
   set(_architectures 90)
 else()
-  set(_architectures 75-real 80-real 86-real 87-real 89-real 90-real 100-real 120)
+  set(_architectures 75-real 80 86-real 87-real 89-real 90-real 100-real 120)
 endif()
 set(PAGDEPLOY_CUDA_ARCHITECTURES ${_architectures}
   CACHE STRING "GPU architectures to compile for")

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pagdeploy.exporters.modules import MultiPool, PAGGate, PerforatedConv2d, make_norm
+from pagdeploy.exporters.modules import MultiPool, PAGGate, PerforatedConv2d
+from pagdeploy.exporters.norms import make_norm
 
 DEPTHS: Mapping[int, tuple[int, int, int, int]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 TASKS: Mapping[str, int] = {"segmentation": 40, "boundary": 1, "depth": 1, "normals": 3}

@@ -41,6 +41,17 @@ PAG_DEVICE void copyAsync(void* target, const void* source, bool valid) {
 #endif
 }
 
+// Likewise of one word.
+PAG_DEVICE void copyWordAsync(int* target, const int* source) {
+#if __CUDA_ARCH__ >= 800
+    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(target));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(address), "l"(source)
+                 : "memory");
+#else
+    *target = *source;
+#endif
+}
+
 PAG_DEVICE void commitCopies() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;\n" ::: "memory");

@@ -17,11 +17,16 @@ struct GateProblem {
 };
 
 // Pixels sorted by what a selection says. `counts` has one entry per list, `pixels` has
-// `capacity` entries per list; both stay on the device.
+// `capacity` entries per list; both stay on the device. The selection that they were made from
+// stays as it is while they are in use: kernels that need not read a long list read it instead. It
+// is nullptr where the lists say something else.
 struct PixelLists {
     const int* pixels;
     const int* counts;
     int capacity;
+    const int* selection;
+    bool perImage;
+    ListLayout layout;
 };
 
 // A sentence that says why the problem is refused, or nullptr.

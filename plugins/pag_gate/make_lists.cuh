@@ -29,7 +29,8 @@ inline void setLists(const PixelOrder& order, const ListLayout& layout, void* wo
 // `Again` is the source for the second of two launches: the first may have stored its values.
 template <typename Source, typename Again, typename Params>
 cudaError_t makeLists(const Params& params, cudaStream_t stream, PixelLists* lists) {
-    *lists = {params.pixels, params.counts, params.capacity};
+    *lists = {params.pixels,    params.counts,       params.capacity,
+              params.selection, params.perImage != 0, params.layout};
     const LaunchShape shape{listBlocks(params.order), kListThreads, 0};
     if (shape.blocks <= kBlocksThatCountThemselves) {
         return launchKernel<Params>(listPixels<Source, Params>, shape, stream, params);

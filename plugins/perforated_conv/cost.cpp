@@ -102,9 +102,12 @@ long long mostTiles(const PerforatedConvProblem& problem, int tileRows, int tile
     const long long pixels = geometry.output.pixels();
     const long long columnTiles =
         (long long)geometry.groups * ceilDivide(geometry.outputsPerGroup(), tileColumns);
-    // Every branch but the first may add one ragged tile of rows.
-    const long long rowTiles =
-        ceilDivide(pixels, (long long)tileRows) + problem.selection.branches - 1;
+    // Every branch but the first may add one ragged tile of rows, and their pixels come on top of a
+    // branch that walks the map.
+    const int others = problem.selection.branches - 1;
+    const long long besides = others > 0 ? pixels / kPixelsPerWasted : 0;
+    const long long rowTiles = ceilDivide(pixels, (long long)tileRows) +
+                               besides / tileRows + others;
     const long long fill = problem.fillInactive ? ceilDivide(pixels, (long long)kFillRows) : 0;
     return larger(rowTiles * columnTiles, fill);
 }

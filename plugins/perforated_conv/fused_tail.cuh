@@ -100,7 +100,7 @@ struct StripLoader {
 };
 
 template <typename Shape>
-PAG_DEVICE void multiplyStrips(const ConvParams& params, const Tile& tile, const int* target,
+PAG_DEVICE void multiplyStrips(const ConvParams& params, const Tile& tile, const RowTable& rows,
                                unsigned char* shared) {
     using Element = typename Shape::Element;
     constexpr int kStages = Shape::kStages;
@@ -142,7 +142,7 @@ PAG_DEVICE void multiplyStrips(const ConvParams& params, const Tile& tile, const
         Tile stripTile = tile;
         stripTile.firstColumn = strip * Shape::kStrip;
         writeRows<Element, Shape::kStrip, Shape::kSumStride, Shape::kThreads>(params, stripTile,
-                                                                              sums, target);
+                                                                              sums, rows);
     }
     waitForCopies<0>();  // the next tile's row table begins with a barrier
 }
@@ -156,12 +156,12 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     const RowTable rows =
         RowTable::at(shared + Shape::kTableOffset, gathered.geometry.taps(), Shape::kRows);
     const TileSchedule schedule{Shape::kRows, Shape::kMiddle, 1, Shape::kMiddle};
-    auto rowsOf = [&](int branch) { return gathered.rowsOf(branch); };
+    auto rowsOf = [&](int branch) { return gathered.tileRowsOf(branch); };
     const int tiles = schedule.tiles(1, rowsOf);
     int index = int(blockIdx.x);
     for (; index < tiles; index += int(gridDim.x)) {
         const Tile tile = schedule.tile(index, 1, rowsOf);
-        rows.template build<Shape::kRows, Shape::kThreads>(gathered, tile, gathered.rowsOf(0));
+        rows.template build<Shape::kRows, Shape::kThreads>(gathered, tile);
         {
             StageLoader<Element, Shape::kRows, Shape::kMiddle, Shape::kThreads> loader(
                 gathered, tile, rows);
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
             storeMiddle<Shape>(gathered, product, shared);
         }
         // The barrier in front of the first strip's product completes the middle.
-        multiplyStrips<Shape>(params.pointwise, tile, rows.target, shared);
+        multiplyStrips<Shape>(params.pointwise, tile, rows, shared);
     }
     if (params.pointwise.fillInactive != 0) {
         fillInactive<Element, Shape::kThreads>(params.pointwise, index - tiles);

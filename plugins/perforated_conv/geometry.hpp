@@ -146,6 +146,18 @@ constexpr int kFillRows = 32;
 // independent, so their order does not matter.
 PAG_HD bool isIdentity(int rows, const Grid& output) { return rows == output.pixels(); }
 
+// With at most one pixel in so many inactive, a branch's tiles walk the whole map in place of its
+// list, and leave out the inactive pixels when they write. Some rows are then computed for nothing;
+// in return no tile begins by waiting for its part of the list, and neighbouring rows read and
+// write neighbouring memory. More than half of all pixels are active then, so one branch of a
+// launch at most walks.
+constexpr int kPixelsPerWasted = 16;
+
+// The least length of a list whose branch walks the map.
+PAG_HD int fewestToWalk(const Grid& output) {
+    return output.pixels() - output.pixels() / kPixelsPerWasted;
+}
+
 // Height or width of a convolution's output; 0 or less if the kernel does not fit.
 PAG_HD int outputSize(int size, int kernel, int stride, int dilation, int padBoth) {
     const int reach = dilation * (kernel - 1) + 1;

@@ -164,13 +164,13 @@ __global__ void __launch_bounds__(TileShape::kThreads,
     const ConvGeometry& geometry = params.geometry;
     const RowTable rows = RowTable::at(shared + Memory::kTableOffset, geometry.taps(), kRows);
     const TileSchedule schedule{kRows, kColumns, geometry.groups, geometry.outputsPerGroup()};
-    auto rowsOf = [&](int branch) { return params.rowsOf(branch); };
+    auto rowsOf = [&](int branch) { return params.tileRowsOf(branch); };
     const int tiles = schedule.tiles(params.branches, rowsOf);
 
     int index = int(blockIdx.x);
     for (; index < tiles; index += int(gridDim.x)) {
         const Tile tile = schedule.tile(index, params.branches, rowsOf);
-        rows.build<kRows, kThreads>(params, tile, params.rowsOf(tile.branch));
+        rows.build<kRows, kThreads>(params, tile);
         StageLoader<Element, kRows, kColumns, kThreads> loader(params, tile, rows);
         TileShape product;
         multiplyStages<Memory::kStageBytes, Memory::kLeftBytes>(product, loader, loader.steps(),
@@ -179,8 +179,7 @@ __global__ void __launch_bounds__(TileShape::kThreads,
         float* const sums = reinterpret_cast<float*>(shared);
         storeSums<Memory::kSumStride>(product, sums);
         __syncthreads();
-        writeRows<Element, kColumns, Memory::kSumStride, kThreads>(params, tile, sums,
-                                                                   rows.target);
+        writeRows<Element, kColumns, Memory::kSumStride, kThreads>(params, tile, sums, rows);
     }
     if (params.fillInactive != 0) {
         fillInactive<Element, kThreads>(params, index - tiles);

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(TileShape::kThreads, 1)
     const ConvGeometry& geometry = params.geometry;
     const RowTable rows = RowTable::at(shared + Memory::kTableOffset, geometry.taps(), kRows);
     const TileSchedule schedule{kRows, kColumns, geometry.groups, geometry.outputsPerGroup()};
-    auto rowsOf = [&](int branch) { return params.rowsOf(branch); };
+    auto rowsOf = [&](int branch) { return params.tileRowsOf(branch); };
     const int tiles = schedule.tiles(params.branches, rowsOf);
     const int lane = int(threadIdx.x) & 31;
     const int warpgroup = int(threadIdx.x) / 128;
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(TileShape::kThreads, 1)
     int index = int(blockIdx.x);
     for (; index < tiles; index += int(gridDim.x)) {
         const Tile tile = schedule.tile(index, params.branches, rowsOf);
-        rows.build<kRows, kThreads>(params, tile, params.rowsOf(tile.branch));
+        rows.build<kRows, kThreads>(params, tile);
         StageLoader<Element, kRows, kColumns, kThreads> loader(params, tile, rows);
         const int steps = loader.steps();
 
@@ -99,8 +99,7 @@ __global__ void __launch_bounds__(TileShape::kThreads, 1)
             }
         }
         __syncthreads();
-        writeRows<Element, kColumns, Memory::kSumStride, kThreads>(params, tile, staged,
-                                                                   rows.target);
+        writeRows<Element, kColumns, Memory::kSumStride, kThreads>(params, tile, staged, rows);
     }
     if (params.fillInactive != 0) {
         fillInactive<Element, kThreads>(params, index - tiles);

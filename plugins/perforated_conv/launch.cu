@@ -147,6 +147,13 @@ ConvParams convParams(const PerforatedConvProblem& problem, const PerforatedConv
     params.pixels = lists.pixels;
     params.counts = lists.counts;
     params.capacity = lists.capacity;
+    const Grid& output = problem.geometry.output;
+    params.selection = lists.selection;
+    for (int b = 0; b < lists.layout.branches; ++b) {
+        params.values[b] = lists.layout.values[b];
+    }
+    params.pixelsPerDecision = lists.perImage ? output.height * output.width : 1;
+    params.fewestToWalk = lists.selection != nullptr ? fewestToWalk(output) : output.pixels();
     params.inputPitch = problem.inputPitch;
     params.outputPitch = problem.outputPitch;
     params.basePitch = problem.basePitch;

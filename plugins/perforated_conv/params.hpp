@@ -20,6 +20,13 @@ struct ConvParams {
     const int* counts;  // [list]
     int capacity;
 
+    // What the lists were made from: pixels whose decision is values[b] are those of branch b. One
+    // decision holds for so many pixels. Read where a branch walks the map and not all is active.
+    const int* selection;
+    int values[kMaxBranches];
+    int pixelsPerDecision;
+    int fewestToWalk;  // lists of this length or more are not read; all pixels without a selection
+
     // Elements from pixel to pixel; at least the number of channels.
     int inputPitch;
     int outputPitch;
@@ -37,6 +44,15 @@ struct ConvParams {
 
     PAG_HD int rowsOf(int list) const { return smaller(counts[list], capacity); }
 
+    PAG_HD bool walksMap(int branch) const { return rowsOf(branch) >= fewestToWalk; }
+
+    // The rows that the tiles of a branch run over.
+    PAG_HD int tileRowsOf(int branch) const {
+        const int rows = rowsOf(branch);
+        return rows >= fewestToWalk ? geometry.output.pixels() : rows;
+    }
+
+    // For whom every row counts: one pixel of the list after the other.
     PAG_HD int pixelOfRow(int list, int rowsInList, int row) const {
         return isIdentity(rowsInList, geometry.output)
                    ? row

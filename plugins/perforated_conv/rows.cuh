@@ -2,6 +2,7 @@
 // and the pixels that no branch computes.
 #pragma once
 
+#include "common/ptx.hpp"
 #include "common/vector_access.hpp"
 #include "perforated_conv/params.hpp"
 
@@ -11,18 +12,21 @@ namespace pagdeploy {
 struct RowTable {
     int* source;  // [tap][row] input pixel, -1 for zero
     int* target;  // [row] output pixel
+    // [row] the branch's value where the row is to be written. It lands with the product's operands.
+    int* decision;
     unsigned* taps;  // taps that some row has a source for
 
-    PAG_HD static constexpr int bytes(int taps, int rows) { return (taps + 1) * rows * 4 + 16; }
+    PAG_HD static constexpr int bytes(int taps, int rows) { return (taps + 2) * rows * 4 + 16; }
 
     PAG_DEVICE static RowTable at(unsigned char* shared, int taps, int rows) {
         int* const source = reinterpret_cast<int*>(shared);
         int* const target = source + taps * rows;
-        return {source, target, reinterpret_cast<unsigned*>(target + rows)};
+        int* const decision = target + rows;
+        return {source, target, decision, reinterpret_cast<unsigned*>(decision + rows)};
     }
 
     template <int kRows, int kThreads>
-    PAG_DEVICE void build(const ConvParams& params, const Tile& tile, int rowsInList) const {
+    PAG_DEVICE void build(const ConvParams& params, const Tile& tile) const {
         static_assert(kThreads % kRows == 0, "each thread looks after one row");
         const int thread = int(threadIdx.x);
         if (thread == 0) {
@@ -31,10 +35,14 @@ struct RowTable {
         __syncthreads();  // also: nobody reads the previous tile's table any more
         const int row = thread % kRows;
         const bool used = row < tile.rows;
+        const bool walks = params.walksMap(tile.branch);
         int pixel = -1;
         PixelPosition at{};
         if (used) {
-            pixel = params.pixelOfRow(tile.branch, rowsInList, tile.firstRow + row);
+            pixel = tile.firstRow + row;
+            if (!walks) {
+                pixel = params.pixels[std::size_t(tile.branch) * params.capacity + pixel];
+            }
             at = positionOf(params.geometry.output, pixel);
         }
         unsigned seen = 0;
@@ -47,6 +55,14 @@ struct RowTable {
         }
         if (thread < kRows) {
             target[row] = pixel;
+            // What a walk computes at an inactive pixel stays in that pixel's row. Nobody waits for
+            // the decision before the row is written.
+            if (used && walks && params.selection != nullptr) {
+                copyWordAsync(decision + row,
+                              params.selection + pixel / params.pixelsPerDecision);
+            } else {
+                decision[row] = params.values[tile.branch];
+            }
         }
         // Most threads find nothing new; asking first saves the atomic operation.
         if ((seen & ~*static_cast<volatile unsigned*>(taps)) != 0) {
@@ -57,20 +73,21 @@ struct RowTable {
 };
 
 // From sums of the product, kStride floats a row in shared memory, to the output: eight channels of
-// one row per thread, one rounding at the end.
+// one row per thread, one rounding at the end. Rows of inactive pixels are left out.
 template <typename Element, int kColumns, int kStride, int kThreads>
 PAG_DEVICE void writeRows(const ConvParams& params, const Tile& tile, const float* sums,
-                          const int* target) {
+                          const RowTable& rows) {
     constexpr int kVectors = kColumns / kChannelsPerVector;
     const int channels = params.geometry.outputsPerGroup();
     for (int i = int(threadIdx.x); i < tile.rows * kVectors; i += kThreads) {
         const int row = i / kVectors;
         const int column = (i - row * kVectors) * kChannelsPerVector;
-        if (tile.firstColumn + column >= channels) {
+        if (tile.firstColumn + column >= channels ||
+            rows.decision[row] != params.values[tile.branch]) {
             continue;
         }
         const int channel = tile.group * channels + tile.firstColumn + column;
-        const std::size_t pixel = std::size_t(target[row]);
+        const std::size_t pixel = std::size_t(rows.target[row]);
         float values[kChannelsPerVector];
         loadChannels(values, sums + row * kStride + column);
         Element bias[kChannelsPerVector];

@@ -55,7 +55,9 @@ cudaError_t launchSupport(const PerforatedConvProblem& problem, const int* selec
     params.geometry = problem.geometry;
     params.branch = problem.branch[0];
     params.value = problem.selection.values[0];
-    return makeLists<FromSupport, FromSupport>(params, stream, lists);
+    const cudaError_t error = makeLists<FromSupport, FromSupport>(params, stream, lists);
+    lists->selection = nullptr;  // it is one of output pixels, the lists are of input pixels
+    return error;
 }
 
 }  // namespace pagdeploy

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pagdeploy.exporters import modules
-from pagdeploy.exporters.modules import ChaAtten, MultiPool, PAGGate, PerforatedConv2d
+from pagdeploy.exporters.modules import MultiPool, PAGGate, PerforatedConv2d
+from pagdeploy.exporters.norms import ChaAtten
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import torch
 
 from pagdeploy.exporters.models import pag_resnet
 from pagdeploy.exporters.models.pag_resnet import PAGResNet
-from pagdeploy.exporters.modules import ChaAtten, MultiPool, PAGGate, PerforatedConv2d
+from pagdeploy.exporters.modules import MultiPool, PAGGate, PerforatedConv2d
+from pagdeploy.exporters.norms import ChaAtten
 
 GATE_CHANNELS = {
     "res2_1": 64, "res2_2": 256, "res2_3": 256,

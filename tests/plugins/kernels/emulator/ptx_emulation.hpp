@@ -89,6 +89,10 @@ inline void copyAsync(void* target, const void* source, bool valid) {
     emulator::copyAsync(target, source, valid ? 16 : 0);
 }
 
+inline void copyWordAsync(int* target, const int* source) {
+    emulator::copyAsync(target, source, 4, 4);
+}
+
 inline void commitCopies() { emulator::commitCopies(); }
 
 template <int kPending>

@@ -317,20 +317,20 @@ void launch(int blocks, int threads, int sharedBytes, const std::function<void()
     kernelBody = nullptr;
 }
 
-void copyAsync(void* target, const void* source, int bytes) {
-    requireAligned(target, 16, "cp.async");
-    requireShared(target, 16, "cp.async");
+void copyAsync(void* target, const void* source, int bytes, int size) {
+    requireAligned(target, size, "cp.async");
+    requireShared(target, size, "cp.async");
     if (bytes != 0) {
-        requireAligned(source, 16, "cp.async");
+        requireAligned(source, size, "cp.async");
     }
     statistics.copiedBytes += std::uint64_t(bytes);
-    statistics.zeroedBytes += std::uint64_t(16 - bytes);
-    const AsyncCopy copy{target, source, bytes, 16 - bytes};
+    statistics.zeroedBytes += std::uint64_t(size - bytes);
+    const AsyncCopy copy{target, source, bytes, size - bytes};
     if (!options.landLate) {
         land(copy);
         return;
     }
-    std::memset(target, 0xFF, 16);
+    std::memset(target, 0xFF, std::size_t(size));
     current->openCopies.push_back(copy);
 }
 

@@ -139,7 +139,8 @@ void inWarpgroup(void* argument, const char* name, Operation&& operation) {
     together(*current->warpgroup, current->thread & 127, argument, name, operation);
 }
 
-void copyAsync(void* target, const void* source, int bytes);
+// `size` bytes at the target, of which the last size - bytes become zeros.
+void copyAsync(void* target, const void* source, int bytes, int size = 16);
 void commitCopies();
 void waitForCopies(int pending);
 
