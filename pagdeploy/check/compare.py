@@ -14,6 +14,10 @@ import numpy.typing as npt
 NETWORK_BOUNDS = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 
 
+# Distance between neighbouring numbers at 1.
+EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One output of the engine held to the reference's.
@@ -44,7 +48,7 @@ class Comparison:
 def compare(
     name: str, engine: npt.NDArray[Any], reference: npt.NDArray[Any], bound: float
 ) -> Comparison:
-    """Compare one output; equal NaNs and infinities count as equal.
+    """Compare one output; equal NaNs and infinities count as equal, other dtypes never do.
 
     Args:
         name: Of the output.
@@ -52,7 +56,7 @@ def compare(
         reference: Of the same shape.
         bound: Largest error that passes.
     """
-    if engine.shape != reference.shape:
+    if engine.shape != reference.shape or engine.dtype != reference.dtype:
         return Comparison(name, float("inf"), bound, (), float("nan"), float("nan"))
     if engine.size == 0:
         return Comparison(name, 0.0, bound, (), 0.0, 0.0)

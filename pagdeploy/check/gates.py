@@ -1,7 +1,7 @@
 """Comparing decisions: a hard argmax is discontinuous, so pixels near a tie may flip.
 
 A flip is explained if the reference itself was undecided there: its two best logits differ by no
-more than the precision's error. Any other flip is a fault.
+more than the precision's error. Any other flip is a fault, and so are logits that differ by more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.check.compare import NETWORK_BOUNDS
+from pagdeploy.check.compare import EPSILON, NETWORK_BOUNDS, compare
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class GateComparison:
         forced_flips: Decisions that differ when every earlier gate is forced to the reference's.
         unexplained: Forced flips whose margin in the reference is above `margin_bound`.
         worst_margin: Largest margin of a forced flip, in logits; 0 without flips.
-        margin_bound: The precision's error bound times the largest finite logit.
+        margin_bound: The precision's error bound times the largest distance between two branches
+            of a pixel, and the rounding of the largest logit: what all branches have in common
+            decides nothing, but it is rounded.
+        logit_error: Largest difference between the engine's own logits and the reference's; 0 if
+            the engine does not show them.
         misread: Decisions that are not the argmax of the engine's own logits; an exact tie
             belongs to the lowest index.
     """
@@ -41,11 +45,13 @@ class GateComparison:
     worst_margin: float
     margin_bound: float
     misread: int = 0
+    logit_error: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether every flip is explained and the engine decides as its own logits say."""
-        return self.unexplained == 0 and self.misread == 0
+        """Whether the logits agree, every flip is explained, and none is misread."""
+        agree = self.logit_error <= self.margin_bound
+        return agree and self.unexplained == 0 and self.misread == 0
 
 
 def compare_gate(
@@ -70,8 +76,7 @@ def compare_gate(
     """
     branches = logits.shape[1]
     counts = np.bincount(reference.ravel(), minlength=branches)
-    finite = np.abs(logits[np.isfinite(logits)])
-    bound = NETWORK_BOUNDS[precision] * float(finite.max(initial=0.0))
+    bound = _margin_bound(logits, precision)
     if not free.shape == forced.shape == reference.shape:  # nothing to compare pixel by pixel
         free = forced = np.full_like(reference, -1)
     # (N, K, H, W) -> margin of the best over the second best, (N, 1, H, W)
@@ -86,9 +91,12 @@ def compare_gate(
         (forced < 0) | (forced >= branches), np.inf, np.nan_to_num(margin, posinf=np.inf)
     )
     margins = margin[flipped]
-    misread = 0
+    misread, logit_error = 0, 0.0
     if own_logits is not None and own_logits.shape == logits.shape:
         misread = int((forced != own_logits.argmax(axis=1)[:, None]).sum())
+        difference = compare(name, own_logits, logits.astype(own_logits.dtype), bound)
+        finite = np.abs(logits[np.isfinite(logits)])
+        logit_error = difference.error * float(finite.max(initial=0.0)) if difference.error else 0.0
     return GateComparison(
         name=name,
         pixels=int(reference.size),
@@ -99,4 +107,14 @@ def compare_gate(
         worst_margin=float(margins.max(initial=0.0)),
         margin_bound=bound,
         misread=misread,
+        logit_error=logit_error,
     )
+
+
+def _margin_bound(logits: npt.NDArray[Any], precision: str) -> float:
+    finite = np.isfinite(logits)  # (N, K, H, W)
+    highest = np.where(finite, logits, -np.inf).max(axis=1, initial=-np.inf)
+    lowest = np.where(finite, logits, np.inf).min(axis=1, initial=np.inf)
+    spread = float((highest - lowest).max(initial=0.0))  # -inf where no logit is finite
+    largest = float(np.abs(logits[finite]).max(initial=0.0))
+    return NETWORK_BOUNDS[precision] * spread + 8 * EPSILON[precision] * largest

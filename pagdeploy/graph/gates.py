@@ -62,19 +62,37 @@ def force_selections(model: onnx.ModelProto, selections: Sequence[str]) -> onnx.
     """
     import onnx
 
+    return _force(model, selections, onnx.TensorProto.INT32)
+
+
+def force_logits(model: onnx.ModelProto, logits: Sequence[str]) -> onnx.ModelProto:
+    """A copy that takes the named logits as float32 inputs of the same names.
+
+    With the selections forced too, it shows how each gate decides on logits of our choosing.
+    """
+    import onnx
+
+    return _force(model, logits, onnx.TensorProto.FLOAT)
+
+
+def _force(model: onnx.ModelProto, names: Sequence[str], elem_type: int) -> onnx.ModelProto:
+    import onnx
+
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     produced = {name: node for node in copy.graph.node for name in node.output}
-    for name in selections:
+    shown = {value.name for value in copy.graph.output}
+    for name in names:
         if name not in produced:
             continue
         node = produced[name]
         for index, output in enumerate(node.output):
             if output == name:
                 node.output[index] = name + OWN
-        int32 = onnx.TensorProto.INT32
         axes = [f"{name}.{axis}" for axis in "nchw"]
-        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, int32, axes))
-        copy.graph.output.append(onnx.helper.make_tensor_value_info(name + OWN, int32, None))
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, elem_type, axes))
+        if name + OWN not in shown:
+            own = onnx.helper.make_tensor_value_info(name + OWN, elem_type, None)
+            copy.graph.output.append(own)
     del copy.graph.value_info[:]  # shapes of the old graph must not bind the new one
     return copy

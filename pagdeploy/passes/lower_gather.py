@@ -146,21 +146,27 @@ class _Lowering:
         selection = self.selection
         if not self._is_per_pixel():
             full = self.put.op("Concat", batch, _ints(1), height, width, axis=0)
-            selection = self.put.op("Expand", selection, full)
+            # Expand repeats one decision per image; Reshape refuses what is then too large.
+            selection = self.put.op("Reshape", self.put.op("Expand", selection, full), full)
         branch = np.array(self.node.attributes.get_int("branch"), np.int32)
         return self.put.op("Equal", selection, branch)  # (N, 1, Ho, Wo)
 
     def _is_per_pixel(self) -> bool:
-        """Whether the selection provably has the output's size, not one decision per image."""
+        """Whether the selection provably has a decision for each pixel of each image."""
         shape, x = self.selection.shape, self.x.shape
-        if shape is None or len(shape) != 4:
+        if shape is None or x is None or len(shape) != 4 or not _same(shape[:1], x[:1]):
             return False
-        if isinstance(shape[2], int) and isinstance(shape[3], int):
-            return shape[2] != 1 or shape[3] != 1
-        grown = [self.pads[axis] + self.pads[2 + axis] for axis in range(2)]
-        reach = [self.dilations[axis] * (self.weight.shape[2 + axis] - 1) for axis in range(2)]
-        keeps_size = list(self.strides) == [1, 1] and grown == reach
-        return keeps_size and x is not None and _same(shape[2:], x[2:])
+        for axis in range(2):
+            grown = self.pads[axis] + self.pads[2 + axis]
+            reach = self.dilations[axis] * (self.weight.shape[2 + axis] - 1)
+            size, stride = x[2 + axis], self.strides[axis]
+            if isinstance(size, int):
+                size = (size + grown - reach - 1) // stride + 1
+            elif stride != 1 or grown != reach:
+                return False
+            if not _same([shape[2 + axis]], [size]):
+                return False
+        return True
 
     def _rows(
         self,

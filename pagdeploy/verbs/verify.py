@@ -8,7 +8,7 @@ near a tie does not cascade and the numbers can be held to a bound.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ class Verification:
         precision: Of the engine; its bounds were used.
         gates: One comparison a gate.
         outputs: One comparison an output, with the reference's decisions forced in.
+        branches: One comparison an output, with random decisions forced into both, so that every
+            branch computes somewhere, also those that the inputs never choose.
+        ties: Names of gates that do not give an exact tie to the lowest index.
         sample: The stored answers against the reference computed here; empty without a bundle.
         reason: None if everything passed, else the first failure in one sentence.
     """
@@ -48,6 +51,8 @@ class Verification:
     precision: str
     gates: list[GateComparison]
     outputs: list[Comparison]
+    branches: list[Comparison]
+    ties: list[str]
     sample: list[Comparison]
     reason: str | None
 
@@ -137,9 +142,9 @@ def verify_models(
         stored: Earlier answers of the reference to the same inputs, by name.
         progress: Told of steps 2 and 3.
     """
-    from pagdeploy.engines.ort import OnnxRuntimeEngine
     from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
     from pagdeploy.graph.read import graphs_of
+    from pagdeploy.ops.bodies import attach_bodies
     from pagdeploy.verbs.reference import run_reference
 
     progress("run the reference", 2, 3)
@@ -153,22 +158,14 @@ def verify_models(
     visible = [name for name in selections if name in _values(engine)]
 
     progress("run the engine", 3, 3)
-    runtime = OnnxRuntimeEngine()
-    free = runtime.load(expose(engine, visible).SerializeToString()).run(inputs)
-    logits = [gate.logits for gate in gates]
-    forced_model = force_selections(expose(engine, logits), visible)
-    forced_inputs = {**inputs, **{name: reference[name] for name in visible}}
-    wanted = {value.name for value in forced_model.graph.input}
-    forced = runtime.load(forced_model.SerializeToString()).run(
-        {name: array for name, array in forced_inputs.items() if name in wanted}
-    )
+    free = run_lowered(expose(engine, visible), inputs)
+    decided = {name: reference[name] for name in visible}
+    forced_engine = force_selections(expose(engine, [gate.logits for gate in gates]), visible)
+    forced = run_lowered(forced_engine, {**inputs, **decided})
 
     bound = NETWORK_BOUNDS[precision]
-    outputs = [
-        compare(value.name, forced[value.name], reference[value.name], bound)
-        for value in portable.graph.output
-        if value.name in forced
-    ]
+    names = [value.name for value in portable.graph.output]
+    outputs = [compare(n, forced[n], reference[n], bound) for n in names if n in forced]
     compared = [
         compare_gate(
             gate.name,
@@ -182,13 +179,70 @@ def verify_models(
         for gate in gates
         if gate.selection in visible
     ]
+    branches: list[Comparison] = []
+    ties: list[str] = []
+    if visible:
+        given = {**inputs, **_random_decisions(gates, visible, reference)}
+        other = run_lowered(force_selections(attach_bodies(portable), visible), given)
+        mine = run_lowered(force_selections(engine, visible), given)
+        branches = [compare(n, mine[n], other[n], bound) for n in names if n in mine]
+        ties = _wrong_ties(engine, gates, visible, {**inputs, **decided}, reference)
     sample = [
         compare(name, reference[name], array, bound)
         for name, array in (stored or {}).items()
         if name in reference and np.issubdtype(array.dtype, np.floating)
     ]
-    reason = _first_failure(portable, gates, visible, reference, compared, outputs, sample)
-    return Verification(subject, lowering, precision, compared, outputs, sample, reason)
+    verdict = Verification(
+        subject, lowering, precision, compared, outputs, branches, ties, sample, reason=None
+    )
+    return replace(verdict, reason=_first_failure(portable, gates, visible, reference, verdict))
+
+
+def _random_decisions(
+    gates: Sequence[Gate], visible: Sequence[str], reference: Arrays
+) -> dict[str, npt.NDArray[Any]]:
+    """Decisions that no input asked for: every branch of every gate, spread evenly."""
+    rng = np.random.default_rng(0)
+    return {
+        gate.selection: rng.integers(
+            0, reference[gate.logits].shape[1], reference[gate.selection].shape, np.int32
+        )
+        for gate in gates
+        if gate.selection in visible
+    }
+
+
+def _wrong_ties(
+    engine: onnx.ModelProto,
+    gates: Sequence[Gate],
+    visible: Sequence[str],
+    inputs: Arrays,
+    reference: Arrays,
+) -> list[str]:
+    """Gates that decide logits with many exact ties otherwise than by the lowest index."""
+    from pagdeploy.graph.gates import OWN, force_logits, force_selections
+
+    rng = np.random.default_rng(1)
+    produced = _values(engine)
+    asked = [g for g in gates if g.selection in visible and g.logits in produced]
+    tied = {g.logits: rng.integers(0, 2, reference[g.logits].shape) for g in asked}
+    tied = {name: values.astype(np.float32) for name, values in tied.items()}
+    forced = force_logits(force_selections(engine, visible), list(tied))
+    answers = run_lowered(forced, {**inputs, **tied})
+    return [
+        g.name
+        for g in asked
+        if not np.array_equal(answers[g.selection + OWN], tied[g.logits].argmax(1)[:, None])
+    ]
+
+
+def run_lowered(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Run a model in stock onnxruntime on those of the inputs that it has."""
+    from pagdeploy.engines.ort import OnnxRuntimeEngine
+
+    wanted = {value.name for value in model.graph.input}
+    session = OnnxRuntimeEngine().load(model.SerializeToString())
+    return session.run({name: array for name, array in inputs.items() if name in wanted})
 
 
 def _first_failure(
@@ -196,37 +250,46 @@ def _first_failure(
     gates: Sequence[Gate],
     visible: Sequence[str],
     reference: Arrays,
-    compared: Sequence[GateComparison],
-    outputs: Sequence[Comparison],
-    sample: Sequence[Comparison],
+    verdict: Verification,
 ) -> str | None:
     for gate in gates:
         if np.isnan(reference[gate.logits]).any():
             return f"The logits of gate {gate.name!r} hold NaN in the reference itself."
         if gate.selection not in visible:
             return f"The engine does not show the decisions of gate {gate.name!r}."
-    for decided in compared:
-        if decided.misread and not decided.unexplained:
+    for decided in verdict.gates:
+        if decided.unexplained:
+            return (
+                f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"
+                f" differently, by a margin of up to {decided.worst_margin:.3g} in the logits"
+                f" (the bound is {decided.margin_bound:.3g})."
+            )
+        if decided.misread:
             return (
                 f"Gate {decided.name!r} decides {decided.misread} of {decided.pixels} pixels not as"
                 " its own logits say: the lowest index of the largest one."
             )
         if not decided.passed:
             return (
-                f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"
-                f" differently, by a margin of up to {decided.worst_margin:.3g} in the logits"
-                f" (the bound is {decided.margin_bound:.3g})."
+                f"The logits of gate {decided.name!r} differ by {decided.logit_error:.3g} (the"
+                f" bound is {decided.margin_bound:.3g})."
             )
-    missing = {value.name for value in portable.graph.output} - {o.name for o in outputs}
+    missing = {value.name for value in portable.graph.output} - {o.name for o in verdict.outputs}
     if missing:
         return f"The engine lacks the output {sorted(missing)[0]!r}."
-    for output in outputs:
-        if not output.passed:
-            return (
-                f"Output {output.name!r} differs by {output.error:.3g} of its scale (the bound is"
-                f" {output.bound:.3g}), most at {output.worst}."
-            )
-    for stored in sample:
+    for outputs, when in (
+        (verdict.outputs, ""),
+        (verdict.branches, " where every branch is taken somewhere"),
+    ):
+        for output in outputs:
+            if not output.passed:
+                return (
+                    f"Output {output.name!r} differs by {output.error:.3g} of its scale{when} (the"
+                    f" bound is {output.bound:.3g}), most at {output.worst}."
+                )
+    if verdict.ties:
+        return f"Gate {verdict.ties[0]!r} does not give an exact tie to the lowest index."
+    for stored in verdict.sample:
         if not stored.passed:
             return (
                 f"The reference computes {stored.name!r} otherwise on this machine than where the"
