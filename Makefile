@@ -30,7 +30,7 @@ test-native: $(STAMP)
 
 # The portable model in stock onnxruntime of other versions, with no pagdeploy installed beside it.
 test-runtimes: $(STAMP)
-	$(BIN)/python tests/portable/run_versions.py 1.20.1 1.31.1
+	$(BIN)/python tests/portable/run_versions.py 1.16.3 1.20.1 1.31.1
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

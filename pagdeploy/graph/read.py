@@ -86,7 +86,7 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     _refuse_odd_interface(model, name)
     _refuse_external_data(model, name)
     _refuse_unknown_ops(model, name)
-    _refuse_impossible_branches(model, name)
+    _refuse_impossible_convolutions(model, name)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as problem:  # the checker raises several types of its own
@@ -203,11 +203,12 @@ def _refuse_bad_values(node: onnx.NodeProto) -> None:
             )
 
 
-def _refuse_impossible_branches(model: onnx.ModelProto, name: str) -> None:
-    """Refuse a convolution whose branch its gate never selects, where the file says enough."""
+def _refuse_impossible_convolutions(model: onnx.ModelProto, name: str) -> None:
+    """Refuse a branch that its gate never selects and a flat base, where the file says so."""
     from pagdeploy.ops import DOMAIN
 
     graph = model.graph
+    constants = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     channels = {
         value.name: value.type.tensor_type.shape.dim[1].dim_value
         for value in (*graph.value_info, *graph.input)
@@ -220,6 +221,12 @@ def _refuse_impossible_branches(model: onnx.ModelProto, name: str) -> None:
     }
     for node in graph.node:
         if node.domain == DOMAIN and node.op_type == "PerforatedConv":
+            base = constants.get(node.input[4])
+            if base is not None and len(base) != 4:
+                raise IncompatibleArtifact(
+                    f"In {name} the base of the node {node.name!r} has {len(base)} axes, not 4.",
+                    remedy="Reshape it to (N, M, H, W), or to (1, 1, 1, 1) for one value.",
+                )
             count = branches.get(node.input[1], 0)
             branch = next(a.i for a in node.attribute if a.name == "branch")
             if count and branch >= count:

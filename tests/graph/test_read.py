@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pagdeploy.errors import IncompatibleArtifact, PagdeployError, UsageError
-from pagdeploy.graph.read import name_nodes, read_model
+from pagdeploy.graph.read import check_model, name_nodes, read_model
 
 PLAIN = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[n] x) => (float[n] y) { y = Relu (x) }"""
@@ -264,3 +264,27 @@ def test_every_node_gets_a_name_of_its_own():
     name_nodes(model)
     names = [node.name for node in model.graph.node]
     assert names == ["a", "same", "c_1", "c"]
+
+
+@pytest.mark.parametrize(
+    ("base", "branch", "sentence"),
+    [
+        ("float[2, 1, 1] base = {1, 2}", 1, "the base of the node 'c' has 3 axes, not 4"),
+        ("float[1, 1, 1, 1] base = {1}", 2, "the node 'c' waits for branch 2 of a gate that has 2"),
+    ],
+)
+def test_a_convolution_that_cannot_be_right_is_refused(base, branch, sentence):
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
+        m (float[n, 2, h, w] x) => (float[n, 2, h, w] y)
+        <float[2, 2, 1, 1] w = {{1, 2, 3, 4}}, float[2] b = {{5, 6}}, {base}>
+        {{
+            s = pagdeploy.PAGGate (x)
+            y = pagdeploy.PerforatedConv <kernel_shape = [1, 1], strides = [1, 1],
+                pads = [0, 0, 0, 0], dilations = [1, 1], group = 1, branch = {branch}, mode = 0,
+                activation = 1, alpha = 0.0> (x, s, w, b, base)
+        }}
+    """)
+    model.graph.node[1].name = "c"
+    with pytest.raises(IncompatibleArtifact, match=sentence):
+        check_model(model, "m.onnx")
