@@ -87,11 +87,15 @@ cudaError_t planOf(const PerforatedConvProblem& problem, int variant, Perforated
 
 // The lists that an earlier call has left in the workspace.
 PixelLists listsIn(const PerforatedConvPlan& plan, const PerforatedConvProblem& problem,
-                   void* workspace) {
+                   const PerforatedConvBuffers& buffers) {
     const ListWorkspace space = listWorkspace(plan.order, problem.selection);
-    const char* const bytes = static_cast<const char*>(workspace);
+    const char* const bytes = static_cast<const char*>(buffers.workspace);
     return {reinterpret_cast<const int*>(bytes + space.pixelsOffset()),
-            reinterpret_cast<const int*>(bytes + space.countsOffset()), space.capacity};
+            reinterpret_cast<const int*>(bytes + space.countsOffset()),
+            space.capacity,
+            buffers.selection,
+            problem.selectionPerImage,
+            problem.selection};
 }
 
 }  // namespace
@@ -135,7 +139,7 @@ PAG_EXPORT int pag_conv_from_lists(const ConvArguments* a, int variant, void* st
     return error != cudaSuccess
                ? error
                : launchPerforatedConv(problem, plan, buffersOf(*a),
-                                      listsIn(plan, problem, a->workspace),
+                                      listsIn(plan, problem, buffersOf(*a)),
                                       static_cast<cudaStream_t>(stream));
 }
 

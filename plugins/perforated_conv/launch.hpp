@@ -78,6 +78,8 @@ cudaError_t planPerforatedConv(const PerforatedConvProblem& problem, int variant
 std::size_t perforatedConvWorkspaceBytes(const PerforatedConvProblem& problem);
 
 struct PerforatedConvBuffers {
+    // Where nearly all pixels are active, values that none of them needs are read as well: without
+    // effect, but from memory that must be there.
     const void* input;
     const int* selection;
     const void* weights[kMaxBranches];

@@ -20,13 +20,6 @@ struct ConvParams {
     const int* counts;  // [list]
     int capacity;
 
-    // What the lists were made from: pixels whose decision is values[b] are those of branch b. One
-    // decision holds for so many pixels. Read where a branch walks the map and not all is active.
-    const int* selection;
-    int values[kMaxBranches];
-    int pixelsPerDecision;
-    int fewestToWalk;  // lists of this length or more are not read; all pixels without a selection
-
     // Elements from pixel to pixel; at least the number of channels.
     int inputPitch;
     int outputPitch;
@@ -42,6 +35,13 @@ struct ConvParams {
     int baseIsOneValue;
     int fillInactive;
 
+    // What the lists were made from, or nullptr: branch b has the pixels whose decision is
+    // values[b]. It is read where a branch walks the map.
+    const int* selection;
+    int values[kMaxBranches];
+    int pixelsPerDecision;
+    int fewestToWalk;  // lists of this length or more are not read
+
     PAG_HD int rowsOf(int list) const { return smaller(counts[list], capacity); }
 
     PAG_HD bool walksMap(int branch) const { return rowsOf(branch) >= fewestToWalk; }
@@ -52,7 +52,7 @@ struct ConvParams {
         return rows >= fewestToWalk ? geometry.output.pixels() : rows;
     }
 
-    // For whom every row counts: one pixel of the list after the other.
+    // The pixel of a list's row, whatever order that makes.
     PAG_HD int pixelOfRow(int list, int rowsInList, int row) const {
         return isIdentity(rowsInList, geometry.output)
                    ? row

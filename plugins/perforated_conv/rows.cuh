@@ -12,7 +12,7 @@ namespace pagdeploy {
 struct RowTable {
     int* source;  // [tap][row] input pixel, -1 for zero
     int* target;  // [row] output pixel
-    // [row] the branch's value where the row is to be written. It lands with the product's operands.
+    // [row] the branch's value where the row is to be written; lands with the product's operands.
     int* decision;
     unsigned* taps;  // taps that some row has a source for
 

@@ -109,7 +109,7 @@ def _check(version: str, folder: Path, expected: Arrays, gates: list[Gate]) -> b
 
 
 def _environment(version: str, folder: Path) -> Path | None:
-    """An environment of its own, so that nothing of pagdeploy can help; None if there can be none."""
+    """An environment of its own, so that nothing of pagdeploy can help; None if none can be."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     numpy = "numpy<2" if tuple(map(int, version.split("."))) < (1, 19) else "numpy"

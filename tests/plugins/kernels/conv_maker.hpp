@@ -1,6 +1,8 @@
 // Random PerforatedConvs from a short description. Whatever the op must not read is NaN or Inf.
 #pragma once
 
+#include <algorithm>
+
 #include "conv_case.hpp"
 
 namespace pagdeploy::testing {
@@ -28,6 +30,11 @@ struct ConvSpec {
     // With one active pixel: which one; otherwise drawn by density. The first one of a map with
     // extra padding reads nothing but padding.
     int onlyPixel = -1;
+    // Not by chance: so many inactive pixels, so many of the branches in turn, the rest of
+    // mainBranch.
+    int inactivePixels = -1;
+    int pixelsInTurn = 0;
+    int mainBranch = 0;
     bool noPadding = false;
     int extraPadding = 0;
 };
@@ -41,6 +48,19 @@ inline float draw(std::mt19937& random) {
 template <typename Element>
 Element unseen(std::mt19937& random) {
     return fromFloat<Element>(random() % 2 == 0 ? NAN : INFINITY);
+}
+
+// The lists of decisions whose numbers are given, in any order.
+inline std::vector<int> listsInTurn(const ConvSpec& spec, int decisions, std::mt19937& random) {
+    std::vector<int> lists(std::size_t(decisions), spec.mainBranch);
+    for (int i = 0; i < spec.inactivePixels; ++i) {
+        lists[at(i)] = spec.branches;
+    }
+    for (int i = 0; i < spec.pixelsInTurn; ++i) {
+        lists[at(spec.inactivePixels + i)] = i % spec.branches;
+    }
+    std::shuffle(lists.begin(), lists.end(), random);
+    return lists;
 }
 
 inline int selectionValue(int list, int branches) { return list < branches ? 2 * list + 1 : 0; }
@@ -115,7 +135,13 @@ ConvCase<Element> makeConv(const ConvSpec& spec, unsigned seed) {
 
     const int decisions = spec.perImage ? spec.images : conv.outputPixels();
     conv.selection.resize(at(decisions));
+    const std::vector<int> inTurn =
+        spec.inactivePixels < 0 ? std::vector<int>() : detail::listsInTurn(spec, decisions, random);
     for (int i = 0; i < decisions; ++i) {
+        if (!inTurn.empty()) {
+            conv.selection[at(i)] = detail::selectionValue(inTurn[at(i)], spec.branches);
+            continue;
+        }
         const bool drawn = std::uniform_real_distribution<>(0, 1)(random) < spec.density;
         const bool active = spec.onlyPixel >= 0 ? i == spec.onlyPixel : drawn;
         const int list = active ? int(random() % unsigned(spec.branches)) : spec.branches;

@@ -107,6 +107,16 @@ TEST(FusedTail, EmptyFullInPlaceAndSeveralTiles) {
     underEverySchedule([&] { expectRight<Half>(spec, 72, 2e-3, true); });
 }
 
+TEST(FusedTail, WalksTheMapWhereNearlyAllIsActive) {
+    ConvSpec spec = bottleneck("about a sixteenth inactive", 64);
+    spec.height = 16;
+    spec.width = 17;
+    for (const int inactive : {1, 17, 18}) {
+        spec.inactivePixels = inactive;
+        underEverySchedule([&] { expectRight<Half>(spec, 72, 2e-3, inactive == 17); });
+    }
+}
+
 void expectSupport(const ConvSpec& spec) {
     SCOPED_TRACE(spec.name);
     const ConvCase<Half> conv = makeConv<Half>(spec, 31);

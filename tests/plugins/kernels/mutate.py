@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = Path("tests/plugins/kernels")
-CONV, TAIL, GATE = "perforated_conv", "fused_tail", "gate"
+CONV, WALK, TAIL, GATE = "perforated_conv", "walk", "fused_tail", "gate"
 SECONDS = 300
 
 
@@ -35,6 +35,7 @@ class Bug:
 
 KERNEL = "plugins/perforated_conv/kernel.cuh"
 ROWS = "plugins/perforated_conv/rows.cuh"
+PARAMS = "plugins/perforated_conv/params.hpp"
 GEOMETRY = "plugins/perforated_conv/geometry.hpp"
 WGMMA = "plugins/perforated_conv/kernel_wgmma.cuh"
 FUSED = "plugins/perforated_conv/fused_tail.cuh"
@@ -59,7 +60,7 @@ BUGS = (
     Bug("no barrier before the row table", ROWS, "__syncthreads();  // also: nobody", "//"),
     Bug("rounds before adding the base", ROWS, "values[c] += toFloat(shown[c]);",
         "values[c] = toFloat(fromFloat<Element>(values[c])) + 1.002f * toFloat(shown[c]);"),
-    Bug("inactive pixels are not activated", "plugins/perforated_conv/params.hpp",
+    Bug("inactive pixels are not activated", PARAMS,
         "return params.mode == kModeAdd\n", "return params.mode == kModeAdd + 7\n"),
     Bug("one row too many is filled", ROWS, "smaller(rowsInList - firstRow, kFillRows)",
         "kFillRows"),
@@ -78,6 +79,25 @@ BUGS = (
     Bug("wgmma does not wait for the product", WGMMA, "            waitForProducts<1>();\n", ""),
     Bug("wgmma keeps sums of no step", WGMMA, "steps > 0 ? sums[j * 4 + q] : 0.0f",
         "sums[j * 4 + q]"),
+    Bug("walk: writes inactive pixels", ROWS,
+        " ||\n            rows.decision[row] != params.values[tile.branch]", "", WALK),
+    Bug("walk: decided by the first branch's count", PARAMS,
+        "return rowsOf(branch) >= fewestToWalk;", "return rowsOf(0) >= fewestToWalk;", WALK),
+    Bug("walk: tiles by the inactive pixels' count", PARAMS,
+        "return rows >= fewestToWalk ?", "return rowsOf(branches) >= fewestToWalk ?", WALK),
+    Bug("walk: one pixel too early", GEOMETRY,
+        "return output.pixels() - output.pixels() / kPixelsPerWasted;",
+        "return output.pixels() - output.pixels() / kPixelsPerWasted - 1;", WALK),
+    Bug("walk: rows as many as listed", "plugins/perforated_conv/kernel.cuh",
+        "return params.tileRowsOf(branch);", "return params.rowsOf(branch);", WALK),
+    Bug("walk: decisions of images read per pixel", ROWS,
+        "params.selection + pixel / params.pixelsPerDecision", "params.selection + pixel", WALK),
+    Bug("walk: the selection of another branch", ROWS,
+        "decision[row] = params.values[tile.branch];", "decision[row] = params.values[0];", WALK),
+    Bug("walk: trusts a selection that is not there", ROWS,
+        "walks && params.selection != nullptr", "walks", WALK),
+    Bug("tail: walks by the list's length", FUSED, "return gathered.tileRowsOf(branch);",
+        "return gathered.rowsOf(branch);", TAIL),
     Bug("tail: no barrier between strips", FUSED,
         "has been written.\n            __syncthreads();", "has been written.", TAIL),
     Bug("tail: the middle is not activated", FUSED,

@@ -318,10 +318,10 @@ void launch(int blocks, int threads, int sharedBytes, const std::function<void()
 }
 
 void copyAsync(void* target, const void* source, int bytes, int size) {
-    requireAligned(target, size, "cp.async");
-    requireShared(target, size, "cp.async");
+    requireAligned(target, std::size_t(size), "cp.async");
+    requireShared(target, std::size_t(size), "cp.async");
     if (bytes != 0) {
-        requireAligned(source, size, "cp.async");
+        requireAligned(source, std::size_t(size), "cp.async");
     }
     statistics.copiedBytes += std::uint64_t(bytes);
     statistics.zeroedBytes += std::uint64_t(size - bytes);
