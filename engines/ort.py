@@ -118,11 +118,25 @@ def installed_onnxruntimes() -> list[str]:
 def _onnxruntime() -> Any:
     try:
         import onnxruntime
-    except ImportError:
-        raise EnvironmentProblem.missing_extra(
-            "onnxruntime", "cpu", "Building and running on the CPU"
+    except ImportError as problem:
+        if isinstance(problem, ModuleNotFoundError) and problem.name == "onnxruntime":
+            raise EnvironmentProblem.missing_extra(
+                "onnxruntime", "cpu", "Building and running on the CPU"
+            ) from None
+        if (stop := _stop_behind(problem)) is not None:
+            raise stop from None
+        raise EnvironmentProblem(
+            f"onnxruntime is installed, but cannot be imported ({_first_line(problem)}).",
+            remedy="Install it again: pip install --force-reinstall onnxruntime",
         ) from None
     return onnxruntime
+
+
+def _stop_behind(problem: BaseException | None) -> BaseException | None:
+    """Ctrl-C or an exit at the root; native modules report it as an import that failed."""
+    while isinstance(problem, Exception):
+        problem = problem.__cause__ or problem.__context__
+    return problem
 
 
 def _info(value: Any) -> TensorInfo:

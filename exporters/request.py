@@ -48,12 +48,28 @@ def load_model(
     return module, () if weights is None else load_weights(module, weights)
 
 
+def is_program(model: nn.Module | ExportedProgram) -> bool:
+    """Whether the model is a saved program, which holds its weights."""
+    return isinstance(model, ExportedProgram)
+
+
 def brings_inputs(model: nn.Module | ExportedProgram) -> bool:
     """Whether the model knows inputs to be tried on: a program that was saved with them."""
     return isinstance(model, ExportedProgram) and model.example_inputs is not None
 
 
-def example_inputs(shapes: Mapping[str, Sequence[int]]) -> tuple[Tensor, ...]:
-    """Uniform noise in [0, 1), float32, one tensor of each shape; always the same."""
+def example_inputs(
+    model: nn.Module | ExportedProgram, shapes: Mapping[str, Sequence[int]]
+) -> tuple[Tensor, ...]:
+    """Uniform noise in [0, 1), one tensor of each shape; always the same.
+
+    Args:
+        model: Whose first floating-point parameter has the dtype that inputs need; without one
+            they are float32.
+        shapes: By name of the input.
+    """
+    parameters = () if isinstance(model, ExportedProgram) else model.parameters()
+    dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.rand(list(shape), generator=generator) for shape in shapes.values())
+    noise = [torch.rand(list(shape), generator=generator) for shape in shapes.values()]
+    return tuple(tensor.to(dtype) for tensor in noise)

@@ -139,8 +139,14 @@ def writing_bundle(path: Path) -> Iterator[Path]:
     """Yield a folder to fill; it becomes the bundle when the block ends with a manifest in it.
 
     Raises:
-        UsageError: the path exists and is not a bundle, or cannot be written.
+        UsageError: the path exists and is not a bundle, lies inside one, or cannot be written.
     """
+    for parent in path.resolve().parents:
+        if _is_bundle(parent):
+            raise UsageError(
+                f"{path} lies inside the bundle {parent}, which is sealed.",
+                remedy="Choose another output path.",
+            )
     with replacing_folder(path, may_replace=_is_bundle) as folder:
         (folder / "sample").mkdir()
         yield folder
@@ -164,7 +170,8 @@ def open_bundle(path: Path) -> Bundle:
     Raises:
         UsageError: there is no bundle at the path.
         IncompatibleArtifact: the manifest cannot be read, is of a newer format, names a file
-            outside of the bundle, or a file is missing or is not the one it vouches for.
+            outside of the bundle, a file is missing or is not the one it vouches for, or there is
+            a further file whose name does not begin with a dot.
     """
     source = path / MANIFEST
     if not is_file(source):
@@ -180,6 +187,14 @@ def open_bundle(path: Path) -> Bundle:
         if sha256_of(file) != digest:
             raise IncompatibleArtifact(
                 f"{path} was changed: {name!r} is not the file that was built.", remedy=_UNTRUSTED
+            )
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        known = name in manifest.files or name == MANIFEST or file.name.startswith(".")
+        if not known and not file.is_dir():  # file managers leave hidden files everywhere
+            raise IncompatibleArtifact(
+                f"{path} holds the file {name!r}, which its manifest does not list.",
+                remedy="Remove it if it is yours; if not, build the bundle again.",
             )
     for name in (MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, manifest.engine.file):
         Bundle(path, manifest).file(name)

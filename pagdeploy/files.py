@@ -71,6 +71,20 @@ def replacing_folder(path: Path, *, may_replace: Callable[[Path], bool]) -> Iter
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that exists is kept with all that it holds.
+
+    Raises:
+        UsageError: a file has the name, or the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UsageError(
+            f"The folder {path} cannot be made ({problem.strerror}).", remedy="Write elsewhere."
+        ) from None
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, as lower-case hexadecimal."""
     digest = hashlib.sha256()

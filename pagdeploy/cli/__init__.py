@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -11,12 +14,14 @@ from pagdeploy.cli.demo import demo
 from pagdeploy.cli.dialects import translate
 from pagdeploy.cli.doctor import doctor
 from pagdeploy.cli.export import export
+from pagdeploy.cli.group import Group
 from pagdeploy.cli.inspect import inspect
 from pagdeploy.cli.run import run
 from pagdeploy.cli.verify import verify
 
 app = typer.Typer(
     name="pagdeploy",
+    cls=Group,
     help="Deploy pixel-gated networks: PyTorch in, a verified engine out.",
     no_args_is_help=True,
     add_completion=True,
@@ -39,5 +44,12 @@ def _version(
 
 
 def main() -> None:
-    """The console command."""
+    """The console command; SIGTERM ends it with 143 and leaves no temporary file behind."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _stop)
     app(args=translate(sys.argv[1:]))
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the tidying up
+    raise SystemExit(128 + number)

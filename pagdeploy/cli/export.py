@@ -27,7 +27,10 @@ def export(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Export a trained PyTorch model to one portable ONNX file."""
+    """Export a trained PyTorch model to one portable ONNX file.
+
+    A factory's model is put in evaluation mode; without --weights it keeps the factory's weights.
+    """
     from pagdeploy.verbs.export import export as run
     from pagdeploy.verbs.inputs import parse_shapes
 

@@ -20,6 +20,7 @@ from pagdeploy.cli.console import (
     reported,
     table,
 )
+from pagdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from pagdeploy.verbs.verify import Verification
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 def verify(
     subject: Annotated[Path, typer.Argument(help="Bundle, or portable ONNX file.")],
     lowering: Annotated[
-        str, typer.Option("--lowering", help="For an ONNX file: gather or dense.")
-    ] = "gather",
+        str | None,
+        typer.Option("--lowering", help="For an ONNX file: gather (the default) or dense."),
+    ] = None,
     shapes: Shapes = None,
     inputs: Inputs = None,
     verbose: Verbose = 0,
@@ -41,13 +43,14 @@ def verify(
     from pagdeploy.verbs.inputs import input_names, parse_shapes, requested
     from pagdeploy.verbs.verify import verify as run
 
+    _check_options(subject, lowering, bool(shapes and not inputs))
     log_passes(verbose)
     with progress(quiet or as_json) as steps:
         result = run(
             subject,
             inputs=requested(inputs, shapes or [], input_names(subject)) if inputs else None,
             shapes=parse_shapes(shapes or []),
-            lowering=lowering,
+            lowering=lowering or "gather",
             progress=steps,
         )
     if as_json:
@@ -58,6 +61,23 @@ def verify(
         if not as_json:
             typer.echo(f"failed: {result.reason}", err=True)
         raise typer.Exit(1)
+
+
+def _check_options(subject: Path, lowering: str | None, noise: bool) -> None:
+    """Refuse options that would be ignored: of a bundle, engine and sample are settled."""
+    from pagdeploy.engines.ort import OnnxRuntimeEngine
+
+    given = "--lowering" if lowering is not None else "--shapes" if noise else None
+    if given is not None and subject.is_dir():
+        raise UsageError(
+            f"The option {given} belongs to an ONNX file, and {subject} is a bundle.",
+            remedy="Leave it out; the bundle's own engine is verified on its own sample.",
+        )
+    if lowering is not None and lowering not in OnnxRuntimeEngine.lowerings:
+        raise UsageError(
+            f"The engine {OnnxRuntimeEngine.name} has no lowering {lowering!r}.",
+            remedy=f"Choose one of: {', '.join(OnnxRuntimeEngine.lowerings)}.",
+        )
 
 
 def show(result: Verification) -> None:

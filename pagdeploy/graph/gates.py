@@ -66,7 +66,7 @@ def force_selections(model: onnx.ModelProto, selections: Sequence[str]) -> onnx.
 
 
 def force_logits(model: onnx.ModelProto, logits: Sequence[str]) -> onnx.ModelProto:
-    """A copy that takes the named logits as float32 inputs of the same names.
+    """A copy that takes the named logits as inputs of the same names and dtype.
 
     With the selections forced too, it shows how each gate decides on logits of our choosing.
     """
@@ -82,6 +82,11 @@ def _force(model: onnx.ModelProto, names: Sequence[str], elem_type: int) -> onnx
     copy.CopyFrom(model)
     produced = {name: node for node in copy.graph.node for name in node.output}
     shown = {value.name for value in copy.graph.output}
+    typed = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*copy.graph.value_info, *copy.graph.output)
+        if value.type.tensor_type.elem_type
+    }
     for name in names:
         if name not in produced:
             continue
@@ -89,10 +94,11 @@ def _force(model: onnx.ModelProto, names: Sequence[str], elem_type: int) -> onnx
         for index, output in enumerate(node.output):
             if output == name:
                 node.output[index] = name + OWN
+        dtype = typed.get(name, elem_type)
         axes = [f"{name}.{axis}" for axis in "nchw"]
-        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, elem_type, axes))
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, axes))
         if name + OWN not in shown:
-            own = onnx.helper.make_tensor_value_info(name + OWN, elem_type, None)
+            own = onnx.helper.make_tensor_value_info(name + OWN, dtype, None)
             copy.graph.output.append(own)
     del copy.graph.value_info[:]  # shapes of the old graph must not bind the new one
     return copy

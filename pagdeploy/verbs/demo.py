@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import MODEL, Bundle, open_bundle, write_arrays
+from pagdeploy.bundle import MODEL, Bundle, open_bundle
 from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.verbs import Progress, silent
 
@@ -89,17 +89,18 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         progress: Told of the steps.
 
     Raises:
+        UsageError: the folder cannot be made.
         EnvironmentProblem: a package of the extra `demo` is missing.
     """
-    from pagdeploy.files import replacing_file
+    from pagdeploy.files import make_folder, replacing_file
     from pagdeploy.verbs.build import build
     from pagdeploy.verbs.export import export
     from pagdeploy.verbs.sheet import draw_sheet
 
     _require("torch", "skimage", "matplotlib")
+    make_folder(output)
     images = dict(_photos()) | dict(_scenes())
     total = 4 + len(images)
-    output.mkdir(parents=True, exist_ok=True)
     model, bundle_path = output / "model.onnx", output / "model.pagbundle"
     height, width = IMAGE_SIZE
 
@@ -136,8 +137,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         content = {**table, "rows": [asdict(row) for row in rows], "failure": result.reason}
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     with replacing_file(output / "sheet.png") as temporary:
-        draw_sheet(temporary, images, outputs, gates, judged.pools)
-    write_arrays(output / "images.npz", images)
+        draw_sheet(temporary, images, outputs, gates, judged.pools, *_legends())
     progress("done", total, total)
     return result
 
@@ -216,11 +216,11 @@ def _photos() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     height, width = IMAGE_SIZE
     for name in PHOTOS:
         photo = Image.fromarray(getattr(skimage.data, name)())
-        # Crop to the wanted aspect, then resize: people should not look squeezed.
+        # Resize, then crop: nobody should look squeezed, nor lose the head at the top.
         scale = max(width / photo.width, height / photo.height)
         photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
-        left, top = (photo.width - width) // 2, (photo.height - height) // 2
-        pixels = np.asarray(photo.crop((left, top, left + width, top + height)), np.float32) / 255
+        left = (photo.width - width) // 2
+        pixels = np.asarray(photo.crop((left, 0, left + width, height)), np.float32) / 255
         yield name, np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # (1, 3, H, W)
 
 
@@ -229,6 +229,14 @@ def _scenes() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
 
     for seed in SCENES:
         yield f"scene {seed}", render(seed, *IMAGE_SIZE).image[None]  # (1, 3, H, W)
+
+
+def _legends() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes, and what each branch of a pool does, in the order of the logits."""
+    from pagdeploy.examples.rooms.layout import CLASSES
+    from pagdeploy.exporters.models.pag_resnet import DILATIONS
+
+    return CLASSES, tuple(f"dilation {d}" if d else "copy" for d in DILATIONS)
 
 
 def _weights(name: str) -> Path:

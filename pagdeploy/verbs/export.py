@@ -48,7 +48,8 @@ def export(
 
     Args:
         model: A torch.nn.Module in evaluation mode, or where to find one:
-            `file.py:factory`, `package.module:factory` or `model.pt2`.
+            `file.py:factory`, `package.module:factory` or `model.pt2`; a factory's model is put
+            in evaluation mode.
         output: The ONNX file to write.
         weights: A checkpoint to load (.safetensors, or .pt without pickled code).
         shapes: Example shape by input name, in the order of forward's arguments; default: what
@@ -75,6 +76,8 @@ def export(
     progress("load the model", 1, 3)
     module, untrained = request.load_model(model, weights)
     warnings = []
+    if weights is None and isinstance(model, str) and not request.is_program(module):
+        warnings.append("No checkpoint is given; the weights are those that the factory made.")
     if untrained:
         first = ", ".join(untrained[:3])
         warnings.append(
@@ -86,7 +89,7 @@ def export(
     progress("export", 2, 3)
     proto = from_torch.export(
         module,
-        request.example_inputs(named) if named else None,
+        request.example_inputs(module, named) if named else None,
         output,
         input_names=list(named) or None,
         output_names=output_names or list(getattr(module, "tasks", ())) or None,

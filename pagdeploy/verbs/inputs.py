@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,16 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[n
         size: (H, W) to resize to; None keeps the photo's own.
 
     Raises:
-        UsageError: there is no such file, or it is unreasonably large.
+        UsageError: there is no such file, or it or the size is unreasonably large.
         IncompatibleArtifact: it is not an image, or it is damaged.
     """
     from PIL import Image, ImageOps
 
+    if size is not None and size[0] * size[1] > _MAX_PIXELS:
+        raise UsageError(
+            f"{path} cannot be resized to {size[0]}x{size[1]}.",
+            remedy=f"Give a size of at most {_MAX_PIXELS:,} pixels.",
+        )
     if not is_file(path):
         raise UsageError(f"There is no image {path}.", remedy="Check the path.")
     try:
@@ -62,17 +67,19 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[n
 
 
 def parse_inputs(
-    arguments: Sequence[str], names: Sequence[str], size: tuple[int, int] | None = None
+    arguments: Sequence[str],
+    names: Sequence[str],
+    sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, Array]:
     """Inputs from `name=file` arguments; with one input the name may be left out.
 
     Args:
         arguments: Files are images, .npy, or .npz (all inputs at once).
         names: Of the model's inputs.
-        size: (H, W) to resize images to.
+        sizes: (H, W) to resize an input's image to; others keep their own.
 
     Raises:
-        UsageError: a name is unknown, or a file is missing.
+        UsageError: a name is left out, or a file is missing.
         IncompatibleArtifact: a file cannot be read.
     """
     given: dict[str, Array] = {}
@@ -91,6 +98,7 @@ def parse_inputs(
                     remedy=f"Write NAME=FILE; the inputs are {', '.join(names)}.",
                 )
             name = names[0]
+        size = (sizes or {}).get(name)
         given[name] = _read_npy(path) if path.suffix == ".npy" else read_image(path, size)
     return given
 
@@ -98,7 +106,7 @@ def parse_inputs(
 def requested(
     arguments: Sequence[str], shapes: Sequence[str], names: Sequence[str]
 ) -> dict[str, Array] | None:
-    """Inputs that the user gave, images resized to the shape that the user gave; None if none.
+    """Inputs that the user gave, each image resized to its input's shape; None if none.
 
     Args:
         arguments: As `parse_inputs`.
@@ -106,13 +114,22 @@ def requested(
         names: Of the model's inputs.
 
     Raises:
-        UsageError, IncompatibleArtifact: as those two.
+        UsageError, IncompatibleArtifact: as those two; and if an input is not of its shape.
     """
     if not arguments:
         return None
-    asked = [shape for shape in parse_shapes(shapes).values() if len(shape) == 4]
-    size = (asked[0][2], asked[0][3]) if asked else None
-    return parse_inputs(arguments, names, size)
+    asked = parse_shapes(shapes)
+    _require_known(asked, names)
+    sizes = {name: (shape[2], shape[3]) for name, shape in asked.items() if len(shape) == 4}
+    given = parse_inputs(arguments, names, sizes)
+    for name, shape in asked.items():
+        if name in given and given[name].shape != tuple(shape):
+            raise UsageError(
+                f"The input {name!r} has the shape {_spelt(given[name].shape)}, not"
+                f" {_spelt(shape)} as asked.",
+                remedy="Leave --shapes out, or give an input of that shape.",
+            )
+    return given
 
 
 def input_names(path: Path) -> list[str]:
@@ -146,7 +163,7 @@ def parse_shapes(arguments: Sequence[str]) -> dict[str, list[int]]:
         while position < len(argument):
             match = pattern.match(argument, position)
             sizes = [] if match is None else re.findall(r"\d+", match[2] or match[3])
-            if match is None or any(int(size) == 0 for size in sizes):
+            if match is None or any(len(size) > 9 or int(size) == 0 for size in sizes):
                 raise UsageError(
                     f"The shape {argument!r} cannot be read.",
                     remedy="Write NAME:1x3x480x640, or NAME:[1,3,480,640].",
@@ -169,12 +186,7 @@ def example_shapes(
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     names = [value.name for value in inputs]
-    for name in asked:
-        if name not in names:
-            raise UsageError(
-                f"A shape is given for {name!r}, which is not an input.",
-                remedy=f"The inputs are {', '.join(names)}.",
-            )
+    _require_known(asked, names)
     shapes = {}
     for value in inputs:
         fixed = [d.dim_value or None for d in value.type.tensor_type.shape.dim]
@@ -188,16 +200,29 @@ def example_shapes(
         ):
             wanted = "x".join(str(size or "?") for size in fixed)
             raise UsageError(
-                f"The shape {'x'.join(map(str, shape))} does not fit the input {value.name!r}.",
+                f"The shape {_spelt(shape)} does not fit the input {value.name!r}.",
                 remedy=f"The model wants {wanted}, where ? is any size.",
             )
         if math.prod(shape) > _MAX_ELEMENTS:
             raise UsageError(
-                f"The shape {'x'.join(map(str, shape))} of the input {value.name!r} is too large.",
+                f"The shape {_spelt(shape)} of the input {value.name!r} is too large.",
                 remedy=f"Give one of at most {_MAX_ELEMENTS:,} numbers.",
             )
         shapes[value.name] = shape
     return shapes
+
+
+def _require_known(asked: Iterable[str], names: Sequence[str]) -> None:
+    for name in asked:
+        if name not in names:
+            raise UsageError(
+                f"A shape is given for {name!r}, which is not an input.",
+                remedy=f"The inputs are {', '.join(names)}.",
+            )
+
+
+def _spelt(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _exported_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:

@@ -68,7 +68,7 @@ def run(
     session = _session(bundle, selections=True)
     names = [info.name for info in session.inputs]
     if arguments:
-        inputs: Arrays = parse_inputs(arguments, names, size)
+        inputs: Arrays = parse_inputs(arguments, names, dict.fromkeys(names, size) if size else {})
     else:
         inputs = bundle.arrays(SAMPLE_INPUTS)
     progress("run", 2, total)
@@ -95,16 +95,10 @@ def _session(bundle: Bundle, *, selections: bool, threads: int = 0) -> Session:
 
 
 def _save(outputs: Arrays, folder: Path) -> None:
-    from pagdeploy.errors import UsageError
-    from pagdeploy.files import replacing_file
+    from pagdeploy.files import make_folder, replacing_file
     from pagdeploy.verbs.pictures import as_picture
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UsageError(
-            f"The folder {folder} cannot be made ({problem.strerror}).", remedy="Write elsewhere."
-        ) from None
+    make_folder(folder)
     for name, safe in zip(outputs, file_names(outputs), strict=True):
         array = outputs[name]
         with replacing_file(folder / f"{safe}.npy") as temporary, temporary.open("wb") as stream:
@@ -140,6 +134,6 @@ def parse_size(text: str) -> tuple[int, int]:
     from pagdeploy.errors import UsageError
 
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
         raise UsageError(f"The size {text!r} cannot be read.", remedy="Write HxW, as in 480x640.")
     return int(parts[0]), int(parts[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pagdeploy.verbs.pictures import as_picture, class_colours
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tile = tuple[npt.NDArray[Any], dict[str, Any]]  # an image, and how to show it
-_WIDTH, _TITLE = 14.0, 0.27  # inches: of the sheet, and above a tile
+_WIDTH, _TITLE, _LEGEND = 14.0, 0.27, 0.5  # inches: of the sheet, above a tile, at the foot
 
 
 def draw_sheet(
@@ -22,8 +22,10 @@ def draw_sheet(
     outputs: Mapping[str, Arrays],
     gates: Mapping[str, str],
     pools: Mapping[str, str],
+    classes: Sequence[str],
+    branches: Sequence[str],
 ) -> None:
-    """Draw one band per image: predictions above, per-gate maps below.
+    """Draw one band per image, predictions above per-gate maps, and a legend at the foot.
 
     Args:
         path: PNG file to write.
@@ -31,6 +33,8 @@ def draw_sheet(
         outputs: Of each image, what the network said and its selections, (1, C, H, W).
         gates: Name of the selection by name of the binary gate, in the network's order.
         pools: Likewise of the gates that choose among more than two branches.
+        classes: Names of the classes of the segmentation.
+        branches: Of the pools, in the order of their logits.
     """
     import matplotlib
 
@@ -40,9 +44,10 @@ def draw_sheet(
     bands = [_band(name, image, outputs[name], gates, pools) for name, image in images.items()]
     aspect = next(iter(images.values())).shape[2] / next(iter(images.values())).shape[3]
     heights = [_WIDTH / len(row) * aspect + _TITLE for row in bands[0]]
-    figure = plt.figure(figsize=(_WIDTH, sum(heights) * len(bands)), layout="constrained")
+    heights = [*heights * len(bands), _LEGEND]
+    figure = plt.figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01)
-    strips = figure.subfigures(2 * len(bands), 1, height_ratios=heights * len(bands))
+    *strips, foot = figure.subfigures(len(heights), 1, height_ratios=heights)
     rows = [row for band in bands for row in band]
     for strip, row in zip(strips, rows, strict=True):
         for axis, (title, (tile, style)) in zip(
@@ -53,8 +58,31 @@ def draw_sheet(
             axis.set(xticks=[], yticks=[])
             for edge in axis.spines.values():
                 edge.set(color="0.6", linewidth=0.5)
+    _draw_legend(foot, classes, branches)
     figure.savefig(path, format="png", dpi=80)
     plt.close(figure)
+
+
+def _draw_legend(foot: Any, classes: Sequence[str], branches: Sequence[str]) -> None:
+    """One line of the classes' colours, one of the branches'."""
+    from matplotlib import colormaps
+    from matplotlib.patches import Patch
+
+    colours = class_colours(len(classes)) / 255
+    lines = {
+        "upper": [Patch(color=c, label=n) for n, c in zip(classes, colours, strict=True)],
+        "lower": [Patch(color=colormaps["tab10"](i), label=n) for i, n in enumerate(branches)],
+    }
+    for place, patches in lines.items():
+        foot.legend(
+            handles=patches,
+            loc=f"{place} center",
+            ncols=len(patches),
+            fontsize=8,
+            frameon=False,
+            handlelength=1.2,
+            borderaxespad=0.2,
+        )
 
 
 def _band(
@@ -77,7 +105,7 @@ def _band(
         for gate, mask in zip(gates, masks, strict=True)
     }
     for gate, selection in pools.items():
-        colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}
+        colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}  # its ten colours, as in the legend
         decided[f"{gate.split('.')[0]}: dilation"] = (answers[selection][0, 0], colours)
     return said, decided
 

@@ -225,8 +225,10 @@ def _wrong_ties(
     rng = np.random.default_rng(1)
     produced = _values(engine)
     asked = [g for g in gates if g.selection in visible and g.logits in produced]
-    tied = {g.logits: rng.integers(0, 2, reference[g.logits].shape) for g in asked}
-    tied = {name: values.astype(np.float32) for name, values in tied.items()}
+    tied = {
+        name: rng.integers(0, 2, reference[name].shape).astype(reference[name].dtype)
+        for name in (gate.logits for gate in asked)
+    }
     forced = force_logits(force_selections(engine, visible), list(tied))
     answers = run_lowered(forced, {**inputs, **tied})
     return [

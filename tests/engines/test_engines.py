@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,10 +11,10 @@ import onnx.parser
 import onnxruntime
 import pytest
 
-from pagdeploy.engines import engine_named
+from pagdeploy.engines import engine_named, ort
 from pagdeploy.engines.base import TensorInfo, check_inputs
 from pagdeploy.engines.ort import OnnxRuntimeEngine
-from pagdeploy.errors import BuildFailed, UsageError
+from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
 
 WANTED = [TensorInfo("x", "float32", ("n", 3, "h", "w")), TensorInfo("k", "int64", (2,))]
 GOOD = {"x": np.zeros((1, 3, 4, 5), np.float32), "k": np.zeros(2, np.int64)}
@@ -123,3 +124,61 @@ def test_what_fails_at_run_time_is_one_sentence():
         BuildFailed, match=r"fails on the input x \(2,\), y \(3,\) \(.*\)\. Try the"
     ):
         session.run({"x": x, "y": y})
+
+
+class Finder:
+    """Raises a problem when onnxruntime is imported."""
+
+    def __init__(self, problem: BaseException) -> None:
+        self.problem = problem
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "onnxruntime":
+            raise self.problem
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Call it with a problem: from then on, importing onnxruntime raises it."""
+
+    def arrange(problem: BaseException) -> None:
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Finder(problem), *sys.meta_path])
+        ort._onnxruntime.cache_clear()
+
+    yield arrange
+    ort._onnxruntime.cache_clear()
+
+
+def test_a_missing_runtime_is_told_from_one_that_does_not_load(failing):
+    failing(ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"))
+    text = "needs the package 'onnxruntime', which is not installed. Install it with: pip install"
+    assert text in (OnnxRuntimeEngine().available() or "")
+    with pytest.raises(EnvironmentProblem, match=re.escape(text)):
+        OnnxRuntimeEngine().load(b"")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ImportError("DLL load failed: not found.\nand more"),
+        ModuleNotFoundError("DLL load failed: not found.", name="flatbuffers"),
+    ],
+)
+def test_a_runtime_that_does_not_load_says_why(failing, problem):
+    failing(problem)
+    text = (
+        "onnxruntime is installed, but cannot be imported (DLL load failed: not found). Install it"
+        " again: pip install --force-reinstall onnxruntime"
+    )
+    with pytest.raises(EnvironmentProblem, match=re.escape(text)):
+        OnnxRuntimeEngine().load(b"")
+
+
+def test_an_interrupted_import_of_the_runtime_stays_an_interrupt(failing):
+    native = ImportError("initialization failed")
+    native.__cause__ = KeyboardInterrupt()
+    for problem in (KeyboardInterrupt(), native):
+        failing(problem)
+        with pytest.raises(KeyboardInterrupt):
+            OnnxRuntimeEngine().load(b"")

@@ -44,7 +44,18 @@ def test_shapes_are_read_in_both_dialects(arguments, shapes):
 
 @pytest.mark.parametrize(
     "argument",
-    ["1x3x8x8", "x:", "x:1x", "x:1x-3", "x:0x3", "x:axb", "x=1x3", "x:1x3;y:2", "x:[1,3"],
+    [
+        "1x3x8x8",
+        "x:",
+        f"x:1x{'9' * 5000}",
+        "x:1x",
+        "x:1x-3",
+        "x:0x3",
+        "x:axb",
+        "x=1x3",
+        "x:1x3;y:2",
+        "x:[1,3",
+    ],
 )
 def test_shapes_in_no_dialect_are_refused(argument):
     with pytest.raises(
@@ -146,6 +157,15 @@ def test_unreasonably_large_photos_are_refused_unread(tmp_path, monkeypatch):
         read_image(tmp_path / "p.png")
 
 
+def test_unreasonably_large_sizes_are_refused(tmp_path):
+    path = photo(tmp_path / "p.png")
+    text = "p.png cannot be resized to 99999x99999. Give a size of at most 64,000,000 pixels."
+    with pytest.raises(UsageError, match=re.escape(text)):
+        read_image(path, (99999, 99999))
+    with pytest.raises(UsageError, match=re.escape(text)):
+        requested([f"image={path}"], ["image:1x3x99999x99999"], ["image"])
+
+
 def test_arguments_name_their_input(tmp_path):
     np.save(tmp_path / "v.npy", np.ones((1, 7), np.float32))
     photo(tmp_path / "p.png")
@@ -166,6 +186,34 @@ def test_photos_are_resized_to_the_asked_shape(tmp_path):
     given = requested([f"image={path}"], ["image:1x3x10x12"], ["image"])
     assert given is not None and given["image"].shape == (1, 3, 10, 12)
     assert requested([], ["image:1x3x10x12"], ["image"]) is None
+
+
+def test_each_photo_is_resized_to_the_shape_of_its_own_input(tmp_path):
+    path = photo(tmp_path / "p.png")
+    both = [f"left={path}", f"right={path}"]
+    given = requested(both, ["right:1x3x10x12"], ["left", "right"])
+    assert given is not None and given["left"].shape == (1, 3, 4, 6)
+    assert given["right"].shape == (1, 3, 10, 12)
+    given = requested(both, ["right:1x3x10x12,left:1x3x7x8"], ["left", "right"])
+    assert given is not None and given["left"].shape == (1, 3, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ("image:2x3x8x8", "has the shape 1x3x8x8, not 2x3x8x8 as asked. Leave --shapes out, or"),
+        ("image:1x1x8x8", "has the shape 1x3x8x8, not 1x1x8x8 as asked."),
+        ("image:3x8x8", "has the shape 1x3x4x6, not 3x8x8 as asked."),
+        ("x:1x3x8x8", "A shape is given for 'x', which is not an input. The inputs are image."),
+    ],
+)
+def test_a_shape_that_the_input_does_not_have_is_refused(shape, text, tmp_path):
+    path = photo(tmp_path / "p.png")
+    with pytest.raises(UsageError, match=re.escape(text)):
+        requested([f"image={path}"], [shape], ["image"])
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 8, 9), np.float32))
+    with pytest.raises(UsageError, match="1x3x8x9, not 1x3x8x8 as asked"):
+        requested([f"image={tmp_path}/x.npy"], ["image:1x3x8x8"], ["image"])
 
 
 def test_arrays_that_are_none_are_refused(tmp_path):
