@@ -229,7 +229,8 @@ def _wrong_ties(
         name: rng.integers(0, 2, reference[name].shape).astype(reference[name].dtype)
         for name in (gate.logits for gate in asked)
     }
-    forced = force_logits(force_selections(engine, visible), list(tied))
+    # In this order: forcing drops the types that the graph notes, and logits may be of any.
+    forced = force_selections(force_logits(engine, list(tied)), visible)
     answers = run_lowered(forced, {**inputs, **tied})
     return [
         g.name
