@@ -3,7 +3,10 @@
 NAME.pagbundle/
     manifest.json        what it is, what it was made from and with, a digest of every file
     model.onnx           the portable model; any target can be built from it again
-    engine.onnx          what runs, untouched
+    engine.onnx|.plan    what runs, untouched
+    plugins/*.so         the plugin libraries that the plan needs, if it needs any
+    timing.cache         TensorRT's measurements, which make the next build quick
+    calibration.json     the ranges that an int8 engine was quantized with
     sample/inputs.npz    one request
     sample/outputs.npz   the reference's answer: outputs, gate logits and selections
 """
@@ -11,103 +14,30 @@ NAME.pagbundle/
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
 from pagdeploy.files import inside, is_file, replacing_folder, sha256_of
+from pagdeploy.manifest import FORMAT_VERSION, Manifest, digest_of
 
-FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+ENGINE_ONNX, ENGINE_PLAN = "engine.onnx", "engine.plan"
+PLUGINS, TIMING_CACHE, CALIBRATION = "plugins", "timing.cache", "calibration.json"
 SAMPLE_INPUTS = "sample/inputs.npz"
 SAMPLE_OUTPUTS = "sample/outputs.npz"
 _MAX_UNPACKED = 2**31  # bytes of one .npz file; a small file can claim to hold any number
 _UNTRUSTED = "Do not use it; build it again, or get it again from a source you trust."
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tensor(_Part):
-    """An input or output; sizes are numbers or names of dynamic sizes."""
-
-    name: str
-    dtype: str
-    shape: list[int | str]
-    sample_shape: list[int]
-    sample_range: tuple[float, float]
-
-
-class GateInfo(_Part):
-    """A gate, by the names of its node and values; density per branch, on the sample."""
-
-    name: str
-    logits: str
-    selection: str
-    density: list[float]
-
-
-class OpInfo(_Part):
-    """A perforated convolution and how it was lowered."""
-
-    name: str
-    lowering: str
-
-
-class EngineInfo(_Part):
-    """What runs the bundle, and what was measured when it was chosen."""
-
-    flavour: str
-    version: str
-    file: str
-    lowering: str
-    precision: str
-    measured_ms: dict[str, float]
-
-
-class Host(_Part):
-    """Where the bundle was built."""
-
-    system: str
-    machine: str
-    python: str
-    gpu: str | None = None
-    driver: str | None = None
-    cuda: str | None = None
-
-
-class Manifest(_Part):
-    """Everything a target needs to know before it opens another file of the bundle."""
-
-    format: Literal["pagbundle"] = "pagbundle"
-    format_version: int = FORMAT_VERSION
-    pagdeploy_version: str
-    engine: EngineInfo
-    host: Host
-    source_sha256: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    gates: list[GateInfo]
-    ops: list[OpInfo]
-    files: dict[str, str]
-    digest: str = ""
-
-    def own_digest(self) -> str:
-        """SHA-256 over the manifest's content, without the digest itself."""
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Bundle:
@@ -159,8 +89,9 @@ def seal(folder: Path, manifest: Manifest) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     }
-    sealed = manifest.model_copy(update={"files": files, "digest": ""})
-    sealed = sealed.model_copy(update={"digest": sealed.own_digest()})
+    listed = manifest.model_copy(update={"files": files})
+    digest = digest_of(json.loads(listed.model_dump_json()))
+    sealed = listed.model_copy(update={"digest": digest})
     (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -246,11 +177,11 @@ def _is_bundle(folder: Path) -> bool:
 def _read_manifest(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        newer = isinstance(content, dict) and int(content.get("format_version", 0)) > FORMAT_VERSION
-        if newer:
+        version = int(content.get("format_version", 0)) if isinstance(content, dict) else 0
+        if version and version != FORMAT_VERSION:
             raise IncompatibleArtifact(
-                f"{path.parent} has bundle format {content['format_version']}; this pagdeploy"
-                f" reads up to {FORMAT_VERSION}.",
+                f"{path.parent} has bundle format {version}; this pagdeploy reads format"
+                f" {FORMAT_VERSION}.",
                 remedy="Update pagdeploy, or build the bundle again with this one.",
             )
         manifest = Manifest.model_validate(content)
@@ -261,6 +192,6 @@ def _read_manifest(path: Path) -> Manifest:
     for name in manifest.files:
         inside(path.parent, name)
     inside(path.parent, manifest.engine.file)
-    if manifest.digest != manifest.own_digest():
+    if manifest.digest != digest_of(content):
         raise IncompatibleArtifact(f"{path} was changed after the build.", remedy=_UNTRUSTED)
     return manifest

@@ -13,7 +13,6 @@ import pytest
 
 from pagdeploy.bundle import (
     MANIFEST,
-    Manifest,
     open_bundle,
     read_arrays,
     seal,
@@ -21,6 +20,7 @@ from pagdeploy.bundle import (
     writing_bundle,
 )
 from pagdeploy.errors import IncompatibleArtifact, PagdeployError, UsageError
+from pagdeploy.manifest import digest_of
 
 FILES = ("engine.onnx", "model.onnx", "sample/inputs.npz", "sample/outputs.npz")
 
@@ -29,12 +29,7 @@ def edited(bundle: Path, **changes: object) -> None:
     """Write the manifest with some entries changed, its digest made right again."""
     content = json.loads((bundle / MANIFEST).read_text())
     content.update(changes)
-    manifest = Manifest.model_construct(**content)
-    try:
-        valid = Manifest.model_validate(content)
-        content["digest"] = valid.own_digest()
-    except ValueError:
-        content["digest"] = manifest.digest
+    content["digest"] = digest_of(content)
     (bundle / MANIFEST).write_text(json.dumps(content))
 
 
@@ -101,10 +96,10 @@ def test_a_link_that_leaves_the_bundle_is_refused(bundle, tmp_path):
         open_bundle(bundle)
 
 
-@pytest.mark.parametrize("version", [2, 99, 10**9])
+@pytest.mark.parametrize("version", [1, 99, 10**9])
 def test_a_newer_format_is_told(bundle, version):
     edited(bundle, format_version=version, feature_of_the_future=True)
-    text = f"has bundle format {version}; this pagdeploy reads up to 1. Update pagdeploy"
+    text = f"has bundle format {version}; this pagdeploy reads format 2. Update pagdeploy"
     with pytest.raises(IncompatibleArtifact, match=text):
         open_bundle(bundle)
 

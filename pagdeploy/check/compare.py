@@ -11,11 +11,11 @@ import numpy.typing as npt
 # Largest scale-free error of a whole network, by precision. Float32: another order of summation in
 # some fifty layers gives about 1e-6, and ten times that where an output divides by a small number,
 # as unit normals do; the half formats: their rounding, grown through the same layers.
-NETWORK_BOUNDS = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+NETWORK_BOUNDS = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
 
 
 # Distance between neighbouring numbers at 1.
-EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-10, "fp16": 2.0**-10, "bf16": 2.0**-7}
 
 
 @dataclass(frozen=True)

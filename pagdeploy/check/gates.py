@@ -60,7 +60,7 @@ def compare_gate(
     reference: npt.NDArray[np.int32],
     free: npt.NDArray[np.int32],
     forced: npt.NDArray[np.int32],
-    precision: str = "float32",
+    precision: str = "fp32",
     own_logits: npt.NDArray[Any] | None = None,
 ) -> GateComparison:
     """Compare one gate's decisions.

@@ -10,7 +10,7 @@ import typer
 from pagdeploy.cli.console import Json, print_json, reported, table
 
 if TYPE_CHECKING:
-    from pagdeploy.bundle import Manifest
+    from pagdeploy.manifest import Manifest
     from pagdeploy.verbs.inspect import ModelSummary
 
 
@@ -20,7 +20,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a model or bundle is; nothing of it is run."""
-    from pagdeploy.bundle import Manifest
+    from pagdeploy.manifest import Manifest
     from pagdeploy.verbs.inspect import inspect as look
 
     summary = look(file)

@@ -12,15 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.bundle import (
+    ENGINE_ONNX,
     MODEL,
     SAMPLE_INPUTS,
     SAMPLE_OUTPUTS,
-    EngineInfo,
-    GateInfo,
-    Host,
-    Manifest,
-    OpInfo,
-    Tensor,
     open_bundle,
     seal,
     write_arrays,
@@ -28,6 +23,7 @@ from pagdeploy.bundle import (
 )
 from pagdeploy.errors import EnvironmentProblem, UsageError
 from pagdeploy.files import sha256_of
+from pagdeploy.manifest import EngineInfo, GateInfo, Host, Manifest, OpInfo, Tensor
 from pagdeploy.verbs import Progress, silent
 
 if TYPE_CHECKING:
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Engine, Session
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-ENGINE_FILE = "engine.onnx"
 _CHOICE_ROUNDS, _CHOICE_SECONDS = 7, 8.0
 
 
@@ -133,15 +128,15 @@ def _fill(
 
     progress("write the bundle", total, total)
     (folder / MODEL).write_bytes(model.read_bytes())
-    (folder / ENGINE_FILE).write_bytes(lowered[chosen].SerializeToString())
+    (folder / ENGINE_ONNX).write_bytes(lowered[chosen].SerializeToString())
     write_arrays(folder / SAMPLE_INPUTS, inputs)
     write_arrays(folder / SAMPLE_OUTPUTS, reference)
     info = EngineInfo(
         flavour=engine.name,
         version=engine.version(),
-        file=ENGINE_FILE,
+        file=ENGINE_ONNX,
         lowering=chosen,
-        precision="float32",
+        precision="fp32",
         measured_ms=measured,
     )
     manifest = _manifest(portable, lowered[chosen], info, sessions[chosen], inputs, reference)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagdeploy.bundle import MANIFEST, Manifest, open_bundle
+from pagdeploy.bundle import MANIFEST, open_bundle
 from pagdeploy.errors import UsageError
+from pagdeploy.manifest import Manifest
 
 if TYPE_CHECKING:
     import onnx

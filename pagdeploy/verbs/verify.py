@@ -88,7 +88,7 @@ def verify(
 
     progress(f"read {subject}", 1, 3)
     stored: Arrays = {}
-    precision = "float32"
+    precision = "fp32"
     if subject.is_dir():
         bundle = open_bundle(subject)
         info = bundle.manifest.engine
@@ -126,7 +126,7 @@ def verify_models(
     *,
     subject: str = "engine",
     lowering: str = "",
-    precision: str = "float32",
+    precision: str = "fp32",
     stored: Arrays | None = None,
     progress: Progress = silent,
 ) -> Verification:

@@ -65,4 +65,4 @@ def test_other_types_are_compared_too(dtype):
 
 
 def test_lower_precision_is_granted_more():
-    assert NETWORK_BOUNDS["float32"] < NETWORK_BOUNDS["float16"] < NETWORK_BOUNDS["bfloat16"] < 1
+    assert NETWORK_BOUNDS["fp32"] < NETWORK_BOUNDS["fp16"] < NETWORK_BOUNDS["bf16"] < 1

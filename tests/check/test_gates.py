@@ -28,7 +28,7 @@ def test_equal_decisions_pass():
     assert result.passed
     assert (result.pixels, result.flips, result.forced_flips, result.misread) == (4, 0, 0, 0)
     assert result.density == (0.5, 0.5, 0.0)
-    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["float32"] * 15, rel=1e-2)
+    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["fp32"] * 15, rel=1e-2)
 
 
 def test_a_flip_near_a_tie_is_explained():
@@ -69,7 +69,7 @@ def test_infinite_logits_do_not_explain_everything():
     logits[0, 2] = -np.inf
     far = flipped((0, 0))
     result = compare_gate("g", logits, DECIDED, far, far)
-    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["float32"] * 10, rel=1e-2)
+    assert result.margin_bound == pytest.approx(NETWORK_BOUNDS["fp32"] * 10, rel=1e-2)
     assert result.unexplained == 1
 
 
@@ -78,7 +78,7 @@ def test_lower_precision_explains_more():
     logits[0, 1, 1, 0] = 0.9
     near = flipped((1, 0))
     assert not compare_gate("g", logits, DECIDED, near, near).passed
-    assert compare_gate("g", logits, DECIDED, near, near, "float16").passed
+    assert compare_gate("g", logits, DECIDED, near, near, "fp16").passed
 
 
 def test_the_lowest_index_of_a_tie_must_win():

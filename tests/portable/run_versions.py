@@ -97,7 +97,7 @@ def _check(version: str, folder: Path, expected: Arrays, gates: list[Gate]) -> b
         )
         flips, unexplained = flips + judged.flips, unexplained + judged.unexplained
     outputs = [n for n in expected if n not in {v for g in gates for v in (g.logits, g.selection)}]
-    bound = NETWORK_BOUNDS["float32"]
+    bound = NETWORK_BOUNDS["fp32"]
     worst = max(compare(n, actual[n], expected[n], bound).error for n in outputs)
     # One flip changes what lies behind it; only without any can the numbers be held to the bound.
     passed = unexplained == 0 and (flips > 0 or worst <= bound)

@@ -12,8 +12,9 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from pagdeploy.bundle import Manifest, open_bundle, seal
+from pagdeploy.bundle import open_bundle, seal
 from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.manifest import Manifest
 from pagdeploy.verbs.build import build
 from pagdeploy.verbs.inspect import ModelSummary, inspect
 from pagdeploy.verbs.run import file_names, load, parse_size, run

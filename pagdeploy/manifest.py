@@ -1,0 +1,132 @@
+"""What a bundle's manifest says: the schema, and the digest that it carries of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT_VERSION = 2
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(_Part):
+    """An input or output; sizes are numbers or names of dynamic sizes."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+    sample_shape: list[int]
+    sample_range: tuple[float, float]
+
+
+class GateInfo(_Part):
+    """A gate, by the names of its node and values; density per branch, on the sample."""
+
+    name: str
+    logits: str
+    selection: str
+    density: list[float]
+
+
+class OpInfo(_Part):
+    """A perforated convolution and how it was lowered."""
+
+    name: str
+    lowering: str
+
+
+class Profile(_Part):
+    """The smallest, the expected and the largest shape of an input of a plan."""
+
+    min: list[int]
+    opt: list[int]
+    max: list[int]
+
+
+class PlanInfo(_Part):
+    """What must fit before a TensorRT plan is loaded.
+
+    Attributes:
+        profiles: One entry per optimization profile: shapes by input.
+        plugins: Files of the bundle to load into the plugin registry first.
+        embeds_plugins: Whether the plan holds the plugin libraries, too.
+        version_compatible: Whether a newer TensorRT than the builder's may load it.
+        hardware_compatibility: "none", "ampere_plus" or "same_compute_capability".
+        compute_capabilities: Of the GPUs that it was built for, such as "8.9".
+        timing_cache: File of the bundle with TensorRT's measurements.
+    """
+
+    profiles: list[dict[str, Profile]]
+    plugins: list[str] = []
+    embeds_plugins: bool = False
+    version_compatible: bool = False
+    hardware_compatibility: str = "none"
+    compute_capabilities: list[str] = []
+    timing_cache: str | None = None
+
+
+class EngineInfo(_Part):
+    """What runs the bundle, and what was measured when it was chosen.
+
+    Attributes:
+        flavour: Name of the engine, as after --engine.
+        version: Full version of its runtime.
+        file: Of the bundle: what runs.
+        lowering: What the model was lowered to.
+        precision: "fp32", "tf32", "fp16", "bf16" or "int8".
+        keep_fp32: Regular expressions of nodes that stay float32.
+        calibration: File of the bundle with the ranges of an int8 engine.
+        measured_ms: By lowering.
+        plan: Of a TensorRT engine.
+    """
+
+    flavour: str
+    version: str
+    file: str
+    lowering: str
+    precision: str
+    keep_fp32: list[str] = []
+    calibration: str | None = None
+    measured_ms: dict[str, float] = {}
+    plan: PlanInfo | None = None
+
+
+class Host(_Part):
+    """Where the bundle was built."""
+
+    system: str
+    machine: str
+    python: str
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
+class Manifest(_Part):
+    """Everything a target needs to know before it opens another file of the bundle."""
+
+    format: Literal["pagbundle"] = "pagbundle"
+    format_version: int = FORMAT_VERSION
+    pagdeploy_version: str
+    engine: EngineInfo
+    host: Host
+    source_sha256: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    gates: list[GateInfo]
+    ops: list[OpInfo]
+    files: dict[str, str]
+    digest: str = ""
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """SHA-256 over a manifest's content as it stands in the file, without the digest itself."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
