@@ -10,24 +10,32 @@ import typer
 from pagdeploy.cli.console import Json, print_json, reported, table
 
 if TYPE_CHECKING:
-    from pagdeploy.manifest import Manifest
-    from pagdeploy.verbs.inspect import ModelSummary
+    from pagdeploy.manifest import Manifest, PlanInfo
+    from pagdeploy.verbs.inspect import LibrarySummary, ModelSummary, PlanSummary
 
 
 @reported
 def inspect(
-    file: Annotated[Path, typer.Argument(help="ONNX file or bundle.")],
+    file: Annotated[
+        Path, typer.Argument(help="ONNX file, bundle, TensorRT plan (.engine) or plugin library.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show what a model or bundle is; nothing of it is run."""
-    from pagdeploy.manifest import Manifest
+    """Show what a file or bundle is; nothing of it is run. Needs no TensorRT and no GPU."""
+    from pagdeploy.verbs.inspect import BundleSummary, LibrarySummary, PlanSummary
     from pagdeploy.verbs.inspect import inspect as look
 
     summary = look(file)
     if as_json:
         print_json(summary)
-    elif isinstance(summary, Manifest):
-        _show_bundle(summary)
+    elif isinstance(summary, BundleSummary):
+        _show_bundle(summary.manifest)
+        if summary.plan is not None:
+            _show_plan(summary.plan, summary.manifest.engine.plan)
+    elif isinstance(summary, PlanSummary):
+        _show_plan(summary)
+    elif isinstance(summary, LibrarySummary):
+        _show_library(summary)
     else:
         _show_model(summary)
 
@@ -37,8 +45,10 @@ def _show_bundle(manifest: Manifest) -> None:
     typer.echo(f"bundle by pagdeploy {manifest.pagdeploy_version}, every file as it was built")
     measured = ", ".join(f"{name} {ms:.1f} ms" for name, ms in info.measured_ms.items())
     typer.echo(f"engine: {info.flavour} {info.version}, {info.precision}, {info.lowering}")
-    typer.echo(f"measured on its sample: {measured}")
+    typer.echo(f"measured on its sample: {measured or 'nothing'}")
     typer.echo(f"built on: {host.system}, {host.machine}, Python {host.python}")
+    if host.gpu is not None:
+        typer.echo(f"          {host.gpu}, driver {host.driver}, CUDA {host.cuda}")
     rows = [
         [kind, t.name, t.dtype, "x".join(map(str, t.shape)), "x".join(map(str, t.sample_shape))]
         for kind, tensors in (("input", manifest.inputs), ("output", manifest.outputs))
@@ -55,6 +65,57 @@ def _show_bundle(manifest: Manifest) -> None:
         ["node", "lowering"],
         [[o.name, o.lowering] for o in manifest.ops],
     )
+
+
+def _show_plan(summary: PlanSummary, info: PlanInfo | None = None) -> None:
+    header = summary.header
+    typer.echo(f"plan built with {header}, {header.size:,} bytes")
+    if header.compute_capabilities:
+        typer.echo(f"its header names the GPUs {', '.join(header.compute_capabilities)}")
+    if info is not None:
+        _show_plan_info(info)
+    typer.echo(f"loads here: {'yes' if summary.why_not_here is None else 'no'}")
+    if summary.why_not_here is not None:
+        typer.echo(f"  {summary.why_not_here}")
+
+
+def _show_plan_info(info: PlanInfo) -> None:
+    capabilities = ", ".join(info.compute_capabilities) or "not recorded"
+    embedded = " and inside the plan" if info.embeds_plugins else ""
+    typer.echo(f"built for the GPUs {capabilities}")
+    typer.echo(f"version-compatible: {'yes' if info.version_compatible else 'no'}")
+    typer.echo(f"hardware compatibility: {info.hardware_compatibility}")
+    typer.echo(f"plugin libraries: {', '.join(info.plugins) or 'none'}{embedded}")
+    typer.echo(f"timing cache: {info.timing_cache or 'none'}")
+    rows = [
+        [number, name, *("x".join(map(str, sizes)) for sizes in (at.min, at.opt, at.max))]
+        for number, profile in enumerate(info.profiles)
+        for name, at in profile.items()
+    ]
+    if rows:
+        table("Optimization profiles", ["profile", "input", "min", "opt", "max"], rows)
+
+
+def _show_library(summary: LibrarySummary) -> None:
+    library = summary.library
+    kind = ""
+    if library.registers_another:
+        kind = f": has TensorRT {library.tensorrt_major} register the library beside it"
+    elif library.tensorrt_major is not None:
+        kind = f": pagdeploy's plugins for TensorRT {library.tensorrt_major}"
+    typer.echo(f"shared library for {library.machine}{kind}")
+    rows = [
+        ["entry points", ", ".join(library.entry_points) or "none of TensorRT's"],
+        ["registers itself", "yes" if library.registers_statically else "no"],
+        ["machine code (SASS)", ", ".join(library.gpu_code.sass) or "none"],
+        ["PTX", ", ".join(library.gpu_code.ptx) or "none"],
+        ["needs", ", ".join(library.needed) or "nothing"],
+        ["oldest glibc", library.glibc or "any"],
+    ]
+    table("Library", ["", ""], rows)
+    typer.echo(f"loads here: {'no' if summary.why_not_here else 'yes'}")
+    for reason in summary.why_not_here:
+        typer.echo(f"  {reason}")
 
 
 def _show_model(summary: ModelSummary) -> None:

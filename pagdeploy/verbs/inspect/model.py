@@ -1,4 +1,4 @@
-"""Inspect: what a model or bundle is, with nothing run and nothing loaded."""
+"""What an ONNX file holds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pagdeploy.bundle import MANIFEST, open_bundle
-from pagdeploy.errors import UsageError
-from pagdeploy.manifest import Manifest
 
 if TYPE_CHECKING:
     import onnx
@@ -60,19 +56,15 @@ class ModelSummary:
     parameters: int
 
 
-def inspect(path: Path) -> Manifest | ModelSummary:
-    """The manifest of a bundle, or the summary of an ONNX file.
+def summarize_model(path: Path) -> ModelSummary:
+    """Look into an ONNX file.
 
     Raises:
-        UsageError: there is nothing at the path, or it is a folder that is no bundle.
-        IncompatibleArtifact: it is damaged, or neither.
+        UsageError: there is no such file.
+        IncompatibleArtifact: it is not ONNX, or it is damaged.
     """
     from pagdeploy.graph.read import read_model
 
-    if path.is_dir() or path.name == MANIFEST:
-        return open_bundle(path if path.is_dir() else path.parent).manifest
-    if not path.exists():
-        raise UsageError(f"There is no file {path}.", remedy="Check the path.")
     return _summary(read_model(path))
 
 

@@ -1,0 +1,1 @@
+"""Tests of NVIDIA's side: real plans of TensorRT-RTX, real ELF files of the system's compiler."""
