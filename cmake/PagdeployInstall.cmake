@@ -15,6 +15,9 @@ if(TARGET pagdeploy_plugins)
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET pagdeploy_plugins_autoreg)
+  install(TARGETS pagdeploy_plugins_autoreg LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 
 install(EXPORT pagdeploy
   NAMESPACE pagdeploy:: FILE pagdeployTargets.cmake DESTINATION ${_config_dir})

@@ -71,15 +71,24 @@ def writing_bundle(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the path exists and is not a bundle, lies inside one, or cannot be written.
     """
+    refuse_inside_bundle(path)
+    with replacing_folder(path, may_replace=_is_bundle) as folder:
+        (folder / "sample").mkdir()
+        yield folder
+
+
+def refuse_inside_bundle(path: Path) -> None:
+    """Nothing is written into a bundle after it was sealed.
+
+    Raises:
+        UsageError: the path lies inside a bundle.
+    """
     for parent in path.resolve().parents:
         if _is_bundle(parent):
             raise UsageError(
                 f"{path} lies inside the bundle {parent}, which is sealed.",
                 remedy="Choose another output path.",
             )
-    with replacing_folder(path, may_replace=_is_bundle) as folder:
-        (folder / "sample").mkdir()
-        yield folder
 
 
 def seal(folder: Path, manifest: Manifest) -> None:

@@ -48,3 +48,20 @@ set(_version_script ${PROJECT_SOURCE_DIR}/cmake/plugins.version)
 target_link_options(pagdeploy_plugins PRIVATE
   -Wl,--version-script=${_version_script} -Wl,--no-undefined)
 set_property(TARGET pagdeploy_plugins APPEND PROPERTY LINK_DEPENDS ${_version_script})
+
+# For hosts that only dlopen: it has the library above, which must lie beside it, registered.
+if(UNIX AND NOT APPLE AND TensorRT_VERSION VERSION_GREATER_EQUAL 8.6)
+  add_library(pagdeploy_plugins_autoreg SHARED ${CMAKE_CURRENT_LIST_DIR}/autoreg/autoreg.cpp)
+  set_target_properties(pagdeploy_plugins_autoreg PROPERTIES
+    OUTPUT_NAME pagdeploy_plugins_autoreg_trt${TensorRT_VERSION_MAJOR}
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+  # A number, because from 10.11 on NV_TENSORRT_MAJOR is the name of another macro.
+  target_compile_definitions(pagdeploy_plugins_autoreg PRIVATE
+    PAGDEPLOY_TENSORRT_MAJOR=${TensorRT_VERSION_MAJOR})
+  target_compile_options(pagdeploy_plugins_autoreg PRIVATE -Wall -Wextra -Werror)
+  target_include_directories(pagdeploy_plugins_autoreg SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(pagdeploy_plugins_autoreg PRIVATE
+    $<BUILD_INTERFACE:TensorRT::headers> ${CMAKE_DL_LIBS})
+  target_link_options(pagdeploy_plugins_autoreg PRIVATE -Wl,--no-undefined)
+endif()

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from pagdeploy.cli.build import build
+from pagdeploy.cli.bundle import bundle
 from pagdeploy.cli.demo import demo
 from pagdeploy.cli.dialects import translate
 from pagdeploy.cli.doctor import doctor
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for _command in (demo, export, build, verify, run, inspect, doctor):
     app.command()(_command)
+app.add_typer(bundle)
 
 
 @app.callback(invoke_without_command=True)

@@ -22,9 +22,9 @@ def wheels(name: str) -> Path:
     return folder
 
 
-def plugin_library(major: int) -> Path:
-    """Return the newest plugin library built for that major version of TensorRT, or skip."""
-    name = f"libpagdeploy_plugins_trt{major}.so"
+def plugin_library(major: int, kind: str = "plugins") -> Path:
+    """Return the newest library of a kind built for that major version of TensorRT, or skip."""
+    name = f"libpagdeploy_{kind}_trt{major}.so"
     given = os.environ.get("PAGDEPLOY_PLUGINS")
     found = list((Path(given) if given else ROOT / "build").glob(f"**/{name}"))
     if not found:

@@ -55,8 +55,9 @@ def test_wheel_with_plugins_holds_the_library(tmp_path: Path) -> None:
     assert built.name.split("-")[2:4] == ["py3", "none"]
     assert not built.name.endswith("-any.whl")
     names = zipfile.ZipFile(built).namelist()
-    libraries = [name for name in names if name.endswith(".so")]
-    assert len(libraries) == 1
-    assert libraries[0].startswith("pagdeploy/lib/libpagdeploy_plugins_trt")
+    libraries = sorted(name for name in names if name.endswith(".so"))
+    assert len(libraries) == 2
+    assert libraries[0].startswith("pagdeploy/lib/libpagdeploy_plugins_autoreg_trt")
+    assert libraries[1].startswith("pagdeploy/lib/libpagdeploy_plugins_trt")
     assert "pagdeploy/lib/cmake/pagdeploy/pagdeployConfig.cmake" in names
     assert "pagdeploy/include/pagdeploy/common/op_attributes.hpp" in names

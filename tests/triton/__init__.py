@@ -1,0 +1,1 @@
+"""Tests against Triton itself: its schema, and a server where one is installed."""
