@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.check.compare import EPSILON, NETWORK_BOUNDS, compare
+from pagdeploy.check.compare import EPSILON, LOGIT_BOUNDS, compare
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compare_gate(
         reference: Its selection, (N, 1, H, W).
         free: The engine's selection, as deployed, (N, 1, H, W).
         forced: The engine's selection behind gates that are forced to the reference's.
-        precision: Of the engine: a key of NETWORK_BOUNDS.
+        precision: Of the engine: a key of LOGIT_BOUNDS.
         own_logits: The engine's, behind forced gates, if it shows them.
     """
     branches = logits.shape[1]
@@ -117,4 +117,5 @@ def _margin_bound(logits: npt.NDArray[Any], precision: str) -> float:
     lowest = np.where(finite, logits, np.inf).min(axis=1, initial=np.inf)
     spread = float((highest - lowest).max(initial=0.0))  # -inf where no logit is finite
     largest = float(np.abs(logits[finite]).max(initial=0.0))
-    return NETWORK_BOUNDS[precision] * spread + 8 * EPSILON[precision] * largest
+    # Engines keep logits in float32, but compute them from features that they have rounded.
+    return LOGIT_BOUNDS[precision] * spread + 8 * EPSILON[precision] * largest

@@ -35,15 +35,46 @@ def verify(
     ] = None,
     shapes: Shapes = None,
     inputs: Inputs = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision", help="For an ONNX file: fp32 (the default), tf32, fp16, bf16 or int8."
+        ),
+    ] = None,
+    keep_fp32: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep-fp32",
+            metavar="REGEX",
+            help="Nodes that stay float32, by their name or that of an output or a weight;"
+            " repeatable.",
+        ),
+    ] = None,
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-data",
+            metavar="FILE.npz",
+            help="Typical inputs by name, one request per image: what int8 is scaled by.",
+        ),
+    ] = None,
     verbose: Verbose = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Verify that the engine computes the function of the portable model."""
+    from pagdeploy.bundle import read_arrays
     from pagdeploy.verbs.inputs import input_names, parse_shapes, requested
     from pagdeploy.verbs.verify import verify as run
 
-    _check_options(subject, lowering, bool(shapes and not inputs))
+    of_a_file = {
+        "--lowering": lowering,
+        "--shapes": shapes if not inputs else None,
+        "--precision": precision,
+        "--keep-fp32": keep_fp32,
+        "--calibration-data": calibration_data,
+    }
+    _check_options(subject, lowering, [name for name, given in of_a_file.items() if given])
     log_passes(verbose)
     with progress(quiet or as_json) as steps:
         result = run(
@@ -51,26 +82,30 @@ def verify(
             inputs=requested(inputs, shapes or [], input_names(subject)) if inputs else None,
             shapes=parse_shapes(shapes or []),
             lowering=lowering or "gather",
+            precision=precision or "fp32",
+            keep_fp32=keep_fp32 or (),
+            calibration=read_arrays(calibration_data) if calibration_data else None,
             progress=steps,
         )
     if as_json:
         print_json({"passed": result.passed, **jsonable(result)})
     else:
         show(result)
+        for warning in result.warnings:
+            typer.echo(f"warning: {warning}", err=True)
     if not result.passed:
         if not as_json:
             typer.echo(f"failed: {result.reason}", err=True)
         raise typer.Exit(1)
 
 
-def _check_options(subject: Path, lowering: str | None, noise: bool) -> None:
+def _check_options(subject: Path, lowering: str | None, of_a_file: list[str]) -> None:
     """Refuse options that would be ignored: of a bundle, engine and sample are settled."""
     from pagdeploy.engines.ort import OnnxRuntimeEngine
 
-    given = "--lowering" if lowering is not None else "--shapes" if noise else None
-    if given is not None and subject.is_dir():
+    if of_a_file and subject.is_dir():
         raise UsageError(
-            f"The option {given} belongs to an ONNX file, and {subject} is a bundle.",
+            f"The option {of_a_file[0]} belongs to an ONNX file, and {subject} is a bundle.",
             remedy="Leave it out; the bundle's own engine is verified on its own sample.",
         )
     if lowering is not None and lowering not in OnnxRuntimeEngine.lowerings:

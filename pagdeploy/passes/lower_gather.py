@@ -53,7 +53,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import Replacement, constant_of, is_zero, nodes_of, skip
+from pagdeploy.graph.edit import (
+    Replacement,
+    constant_of,
+    is_zero,
+    nodes_of,
+    skip,
+    weights_of,
+)
 from pagdeploy.ops import Mode
 from pagdeploy.passes.lower_dense import activate
 
@@ -76,7 +83,7 @@ def run(model: ir.Model) -> int:
 def _obstacle(node: ir.Node) -> str | None:
     if node.metadata_props.get(LOWERING) == "dense":
         return "marked dense"
-    weight, bias = constant_of(node.inputs[2]), constant_of(node.inputs[3])
+    weight, bias = weights_of(node.inputs[2]), constant_of(node.inputs[3])
     if weight is None or bias is None:
         return "its weights are computed"
     if min(node.attributes.get_ints("pads")) < 0:
@@ -92,7 +99,7 @@ class _Lowering:
     def __init__(self, model: ir.Model, node: ir.Node) -> None:
         x, selection, w, b, base = node.inputs
         assert x and selection and w and b and base, "check_model refuses missing inputs"
-        weight, bias = constant_of(w), constant_of(b)
+        weight, bias = weights_of(w), constant_of(b)
         assert weight is not None and bias is not None, "_obstacle refuses computed weights"
         self.node, self.put = node, Replacement(model, node)
         self.x, self.selection, self.base = x, selection, base

@@ -8,17 +8,19 @@ near a tie does not cascade and the numbers can be held to a bound.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, open_bundle
-from pagdeploy.check.compare import NETWORK_BOUNDS, Comparison, compare
+from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, Bundle, open_bundle
+from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, Comparison, compare
 from pagdeploy.check.gates import GateComparison, compare_gate
-from pagdeploy.errors import IncompatibleArtifact
+from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.measure.ranges import read_ranges
+from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Verification:
         ties: Names of gates that do not give an exact tie to the lowest index.
         sample: The stored answers against the reference computed here; empty without a bundle.
         reason: None if everything passed, else the first failure in one sentence.
+        warnings: What the range of a value says against the precision, one sentence each.
     """
 
     subject: str
@@ -55,6 +58,7 @@ class Verification:
     ties: list[str]
     sample: list[Comparison]
     reason: str | None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -68,15 +72,26 @@ def verify(
     inputs: Arrays | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     lowering: str = "gather",
+    precision: str = "fp32",
+    keep_fp32: Sequence[str] = (),
+    calibration: Arrays | None = None,
     progress: Progress = silent,
 ) -> Verification:
     """Verify a bundle, or a portable model against one of its lowerings.
+
+    A bundle's engine runs as it is. A lowering in half precision is emulated (see
+    `passes.emulate_half`): every result is rounded as a GPU would, which onnxruntime's CPU
+    kernels do not, and the ranges of the values are probed for what float16 cannot hold.
 
     Args:
         subject: A bundle or an ONNX file.
         inputs: By name; default: the bundle's sample, or smooth noise.
         shapes: Of the noise, for an ONNX file.
         lowering: Which one, for an ONNX file.
+        precision: Likewise; one of `precision.PRECISIONS`.
+        keep_fp32: Likewise; regular expressions of nodes that stay float32.
+        calibration: Typical inputs for int8, and for the probe of fp16, where the default is the
+            inputs themselves.
         progress: Told of the steps.
 
     Raises:
@@ -88,7 +103,7 @@ def verify(
 
     progress(f"read {subject}", 1, 3)
     stored: Arrays = {}
-    precision = "fp32"
+    warnings: list[str] = []
     if subject.is_dir():
         bundle = open_bundle(subject)
         info = bundle.manifest.engine
@@ -100,23 +115,79 @@ def verify(
             )
         portable = read_model(bundle.file("model.onnx"))
         engine = read_model(bundle.file(info.file))
+        rounded = _as_built(bundle, portable)
         if inputs is None:
             inputs, stored = bundle.arrays(SAMPLE_INPUTS), bundle.arrays(SAMPLE_OUTPUTS)
     else:
         portable = read_model(subject)
-        engine = lower(portable, lowering)
         if inputs is None:
             inputs = made_up_inputs(portable, example_shapes(portable, shapes or {}))
-    return verify_models(
+        asked = _asked_for(portable, precision, keep_fp32, calibration)
+        engine = lower(portable, lowering, precision=asked, emulated=True)
+        rounded = _in_precision(portable, asked)
+        warnings = _warnings(portable, asked, inputs if calibration is None else calibration)
+    verdict = verify_models(
         portable,
         engine,
         inputs,
         subject=str(subject),
         lowering=lowering,
         precision=precision,
+        rounded=rounded,
         stored=stored,
         progress=progress,
     )
+    return replace(verdict, warnings=warnings)
+
+
+def _asked_for(
+    portable: onnx.ModelProto,
+    precision: str,
+    keep_fp32: Sequence[str],
+    calibration: Arrays | None,
+) -> Precision:
+    from pagdeploy.verbs.calibrate import calibrate
+
+    ranges = None
+    if precision == "int8" and calibration is not None:
+        seen = calibrate(portable, calibration)
+        ranges = {name: value.interval for name, value in seen.items()}
+    return Precision(precision, tuple(keep_fp32), ranges)
+
+
+def _as_built(bundle: Bundle, portable: onnx.ModelProto) -> onnx.ModelProto | None:
+    """As `_in_precision`, with what the bundle's manifest says."""
+    info = bundle.manifest.engine
+    ranges = None
+    if info.calibration is not None:
+        seen = read_ranges(bundle.file(info.calibration))
+        ranges = {name: value.interval for name, value in seen.items()}
+    try:
+        return _in_precision(portable, Precision(info.precision, tuple(info.keep_fp32), ranges))
+    except UsageError as problem:
+        raise IncompatibleArtifact(
+            f"{bundle.path} cannot be of the precision that its manifest tells"
+            f" ({problem.message.rstrip('.')}).",
+            remedy="Build it again.",
+        ) from None
+
+
+def _in_precision(portable: onnx.ModelProto, precision: Precision) -> onnx.ModelProto | None:
+    """The portable model in a precision, so that onnxruntime runs it; None for float32 itself."""
+    from pagdeploy.pipeline import lower
+
+    if not precision.is_half and precision.name != "int8":
+        return None
+    return lower(portable, "plugin", precision=precision, emulated=True)
+
+
+def _warnings(portable: onnx.ModelProto, asked: Precision, typical: Arrays) -> list[str]:
+    from pagdeploy.verbs.calibrate import calibrate, precision_warnings
+
+    if asked.name != "fp16":
+        return []
+    found = precision_warnings(portable, calibrate(portable, typical), asked)
+    return [warning.message for warning in found]
 
 
 def verify_models(
@@ -127,6 +198,7 @@ def verify_models(
     subject: str = "engine",
     lowering: str = "",
     precision: str = "fp32",
+    rounded: onnx.ModelProto | None = None,
     stored: Arrays | None = None,
     progress: Progress = silent,
 ) -> Verification:
@@ -139,6 +211,9 @@ def verify_models(
         subject: What to call it in the report.
         lowering: Likewise.
         precision: Of the engine: a key of NETWORK_BOUNDS.
+        rounded: The portable model in that precision; default: as it is. Random decisions drive
+            values to where no calibration saw them, so there the two are compared with each
+            other, and only the lowering is judged.
         stored: Earlier answers of the reference to the same inputs, by name.
         progress: Told of steps 2 and 3.
     """
@@ -183,12 +258,14 @@ def verify_models(
     ties: list[str] = []
     if visible:
         given = {**inputs, **_random_decisions(gates, visible, reference)}
-        other = run_lowered(force_selections(attach_bodies(portable), visible), given)
+        whole = attach_bodies(portable if rounded is None else rounded)
+        other = run_lowered(force_selections(whole, visible), given)
         mine = run_lowered(force_selections(engine, visible), given)
-        branches = [compare(n, mine[n], other[n], bound) for n in names if n in mine]
+        close = bound if rounded is None else LOWERING_BOUNDS[precision]
+        branches = [compare(n, mine[n], other[n], close) for n in names if n in mine]
         ties = _wrong_ties(engine, gates, visible, {**inputs, **decided}, reference)
     sample = [
-        compare(name, reference[name], array, bound)
+        compare(name, reference[name], array, NETWORK_BOUNDS["fp32"])
         for name, array in (stored or {}).items()
         if name in reference and np.issubdtype(array.dtype, np.floating)
     ]

@@ -1,0 +1,203 @@
+"""Quantize the operands of convolutions and matrix products to int8, by explicit Q/DQ pairs.
+
+Before, where a calibration saw `a` between -127/32 and 127/32:
+    <ir_version: 8, opset_import: ["" : 17]>
+    quantize (float[n, 1, h, w] x) => (float[n, 1, h, w] y)
+    <float[1, 1, 1, 1] first = {1}, float[2, 1, 1, 1] w = {127, -254}, float[2] b = {1, 2},
+     float[1, 2, 1, 1] last = {1, 2}>
+    {
+        a = Conv (x, first)
+        c = Conv (a, w, b)
+        y = Conv (c, last)
+    }
+
+After:
+    <ir_version: 8, opset_import: ["" : 17]>
+    quantize (float[n, 1, h, w] x) => (float[n, 1, h, w] y)
+    <float[1, 1, 1, 1] first = {1}, int8[2, 1, 1, 1] w = {127, -127}, float[2] b = {1, 2},
+     float[1, 2, 1, 1] last = {1, 2}, float step = {0.03125}, int8 zero = {0},
+     float[2] steps = {1, 2}, int8[2] zeros = {0, 0}>
+    {
+        a = Conv (x, first)
+        a8 = QuantizeLinear (a, step, zero)
+        aq = DequantizeLinear (a8, step, zero)
+        wq = DequantizeLinear <axis = 0> (w, steps, zeros)
+        c = Conv (aq, wq, b)
+        y = Conv (c, last)
+    }
+
+As TensorRT wants it: symmetric, one scale per activation, one per output channel of a weight, and
+biases, sums and activations in float32. These stay float32: gates and what leads to them, what
+the user names, and the first and the last layers. Between an input and the first convolution, and
+between the last one and an output, nothing averages the rounding out, and those layers are cheap:
+few input channels, or few output channels (Wu et al. 2020, arXiv 2004.09602, do the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from pagdeploy.errors import UsageError
+from pagdeploy.graph.edit import constant_of, initializer, insert_behind, skip
+from pagdeploy.graph.islands import CONTRACTIONS, gate_heads, matching_nodes
+from pagdeploy.ops import DOMAIN
+from pagdeploy.precision import Precision, Ranges
+
+_STEPS = 127  # int8 without -128, so that a number and its negative are rounded alike
+# Where a weight stands among the inputs, and its axis of output channels.
+_WEIGHTS = {
+    ("Conv", ""): (1, 0),
+    ("PerforatedConv", DOMAIN): (2, 0),
+    ("Gemm", ""): (1, 1),
+    ("MatMul", ""): (1, 1),
+}
+
+
+def run(model: ir.Model, precision: Precision | None = None) -> int:
+    """Quantize what the precision's ranges cover; returns the number of nodes.
+
+    Raises:
+        UsageError: the ranges belong to another model, or a pattern of `keep_fp32` matches no
+            node.
+    """
+    if precision is None or precision.name != "int8" or precision.ranges is None:
+        return 0
+    _require_known(model, precision.ranges)
+    named = dict.fromkeys(_first_layers(model), "it reads an input")
+    named |= dict.fromkeys(_last_layers(model), "it makes an output")
+    named |= dict.fromkeys(gate_heads(model), "a gate decides on it")
+    named |= dict.fromkeys(matching_nodes(model, precision.keep_fp32), "--keep-fp32 names it")
+    quantizer = _Quantizer(model, precision.ranges)
+    count = 0
+    for node in [node for node in model.graph if (node.op_type, node.domain) in _WEIGHTS]:
+        why = named.get(node) or quantizer.obstacle(node)
+        if why:
+            skip(node, f"in float32, {why}")
+        else:
+            quantizer.quantize(node)
+            count += 1
+    return count
+
+
+def _require_known(model: ir.Model, ranges: Ranges) -> None:
+    values = {value.name for node in model.graph for value in node.outputs}
+    if not values & set(ranges):
+        raise UsageError(
+            "The calibration knows no value of this model.",
+            remedy="Calibrate again with --calibration-data.",
+        )
+
+
+def _first_layers(model: ir.Model) -> set[ir.Node]:
+    """Contractions that no other contraction lies in front of, on some way from an input."""
+    raw = set(model.graph.inputs)
+    found = set()
+    for node in model.graph:
+        if raw.isdisjoint(node.inputs):
+            continue
+        if node.op_type in CONTRACTIONS:
+            found.add(node)
+        elif node.op_type not in ("Shape", "Size"):
+            raw.update(node.outputs)
+    return found
+
+
+def _last_layers(model: ir.Model) -> set[ir.Node]:
+    """Contractions that no other contraction lies behind, on some way to an output."""
+    shown = set(model.graph.outputs)
+    found = set()
+    for node in reversed(list(model.graph)):
+        if shown.isdisjoint(node.outputs):
+            continue
+        if node.op_type in CONTRACTIONS:
+            found.add(node)
+        else:
+            shown.update(value for value in node.inputs if value is not None)
+    return found
+
+
+class _Quantizer:
+    """The rewrite; each activation is quantized once, whoever reads it."""
+
+    def __init__(self, model: ir.Model, ranges: Ranges) -> None:
+        self.model, self.ranges = model, ranges
+        self.quantized: dict[ir.Value, ir.Value] = {}
+
+    def obstacle(self, node: ir.Node) -> str | None:
+        x, w = node.inputs[0], node.inputs[_WEIGHTS[node.op_type, node.domain][0]]
+        weight = constant_of(w)
+        if weight is None:
+            return "its weights are computed"
+        if weight.dtype != np.float32 or x is None or x.dtype not in (None, ir.DataType.FLOAT):
+            return "it does not compute in float32"
+        if not np.isfinite(weight).all():
+            return "its weights are not finite"
+        if node.op_type in ("Gemm", "MatMul") and (
+            weight.ndim != 2 or node.attributes.get_int("transA", 0) == 1
+        ):
+            return "its operands are no rows and one matrix"
+        if x.name not in self.ranges:
+            return "the calibration did not see its input"
+        return None
+
+    def quantize(self, node: ir.Node) -> None:
+        index, axis = _WEIGHTS[node.op_type, node.domain]
+        if node.attributes.get_int("transB", 0):
+            axis = 0
+        x, w = node.inputs[0], node.inputs[index]
+        assert x is not None and w is not None, "obstacle refuses missing operands"
+        node.replace_input_with(0, self._activation(x))
+        node.replace_input_with(index, self._weight(node, w, axis))
+
+    def _activation(self, x: ir.Value) -> ir.Value:
+        if x not in self.quantized:
+            low, high = self.ranges[x.name or ""]
+            step = _step(np.array(max(-low, high), np.float32))  # scalar
+            operands = [
+                initializer(self.model, step),
+                initializer(self.model, np.zeros((), np.int8)),
+            ]
+            narrow = _node("QuantizeLinear", [x, *operands], ir.DataType.INT8)
+            wide = _node("DequantizeLinear", [narrow.outputs[0], *operands], ir.DataType.FLOAT)
+            insert_behind(self.model.graph, x, narrow, wide)
+            for result, suffix in ((narrow, "quantized"), (wide, "dequantized")):
+                result.name = f"{x.name}/{result.op_type}"
+                result.outputs[0].name, result.outputs[0].shape = f"{x.name}.{suffix}", x.shape
+            self.quantized[x] = wide.outputs[0]
+        return self.quantized[x]
+
+    def _weight(self, node: ir.Node, w: ir.Value, axis: int) -> ir.Value:
+        weight = constant_of(w)
+        assert weight is not None, "obstacle refuses computed weights"
+        others = tuple(a for a in range(weight.ndim) if a != axis)
+        steps = _step(np.abs(weight).max(axis=others, keepdims=True).astype(np.float32))
+        rounded = np.round(weight.astype(np.float32) / steps)
+        narrow: npt.NDArray[np.int8] = np.clip(rounded, -_STEPS, _STEPS).astype(np.int8)
+        operands = [
+            initializer(self.model, narrow),
+            initializer(self.model, steps.ravel()),
+            initializer(self.model, np.zeros(steps.size, np.int8)),
+        ]
+        dequantize = _node("DequantizeLinear", operands, ir.DataType.FLOAT, axis=axis)
+        result = dequantize.outputs[0]
+        result.name, result.shape = f"{node.name}/{w.name}", ir.Shape(weight.shape)
+        dequantize.name = f"{result.name}/DequantizeLinear"
+        self.model.graph.insert_before(node, dequantize)
+        return result
+
+
+def _step(largest: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Distance between neighbouring quantized numbers; anything but 0 is right where all are 0."""
+    return np.where(largest > 0, largest / _STEPS, np.float32(1)).astype(np.float32)
+
+
+def _node(
+    op_type: str, operands: Iterable[ir.Value], dtype: ir.DataType, **attributes: int
+) -> ir.Node:
+    node = ir.node(op_type, list(operands), attributes)
+    node.outputs[0].type = ir.TensorType(dtype)
+    return node
