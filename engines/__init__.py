@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Engine
 
 
+def all_engines() -> list[Engine]:
+    """Every engine, whether it is available here or not."""
+    from pagdeploy.engines.ort import OnnxRuntimeCudaEngine, OnnxRuntimeEngine
+    from pagdeploy.engines.trt import TensorRtEngine
+    from pagdeploy.engines.trt_rtx import TensorRtRtxEngine
+
+    return [OnnxRuntimeEngine(), OnnxRuntimeCudaEngine(), TensorRtEngine(), TensorRtRtxEngine()]
+
+
 def engine_named(name: str) -> Engine:
     """The engine that the user asked for.
 
     Raises:
         UsageError: there is no engine of that name.
     """
-    from pagdeploy.engines.ort import OnnxRuntimeEngine
-
-    engines: list[Engine] = [OnnxRuntimeEngine()]
+    engines = all_engines()
     for engine in engines:
         if engine.name == name:
             return engine

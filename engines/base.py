@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.errors import UsageError
+from pagdeploy.manifest import PlanInfo, Profile
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -63,27 +65,114 @@ class Session(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built; one that compiles nothing has no use for most of it.
+
+    Attributes:
+        precision: "fp32", "tf32", "fp16", "bf16" or "int8"; the model's types say it already.
+        profiles: Optimization profiles: shapes by input. Empty for a model of fixed sizes.
+        plugins: Further plugin libraries of the user's, for ops that are not ours.
+        memory_pools: Largest size of a memory pool in bytes, by its name, such as "workspace".
+        builder_optimization_level: 0 to 5; None leaves TensorRT's own.
+        version_compatible: Let a newer TensorRT load the plan.
+        hardware_compatibility: "none", "ampere_plus" or "same_compute_capability".
+        compute_capabilities: GPUs to build for, such as "8.9", where that can be chosen.
+        timing_cache: Where measurements are kept between builds; None keeps them in the user's
+            cache folder.
+        timing_cache_seed: Measurements to begin with where none are kept yet.
+        use_timing_cache: False measures everything anew.
+        error_on_timing_cache_miss: Fail where a measurement would be needed, so that two builds
+            choose the same kernels.
+        progress: Told of the builder's own steps.
+    """
+
+    precision: str = "fp32"
+    profiles: Sequence[Mapping[str, Profile]] = ()
+    plugins: Sequence[Path] = ()
+    memory_pools: Mapping[str, int] = field(default_factory=dict)
+    builder_optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatibility: str = "none"
+    compute_capabilities: Sequence[str] = ()
+    timing_cache: Path | None = None
+    timing_cache_seed: Path | None = None
+    use_timing_cache: bool = True
+    error_on_timing_cache_miss: bool = False
+    progress: Callable[[str, int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out of a build.
+
+    Attributes:
+        content: Of the file that runs.
+        plan: What must fit before it is loaded, if it is a TensorRT plan.
+        plugins: Libraries to load first.
+        timing_cache: TensorRT's measurements.
+        notes: What the user should know, one sentence each.
+    """
+
+    content: bytes
+    plan: PlanInfo | None = None
+    plugins: Sequence[Path] = ()
+    timing_cache: bytes | None = None
+    notes: Sequence[str] = ()
+
+
 class Engine(Protocol):
     """One way to run a portable model.
 
     Attributes:
         name: As the user spells it after --engine.
         lowerings: What the pipeline can make for it, the portable default first.
+        precisions: What it computes in.
+        file: What its file is called in a bundle.
     """
 
     name: ClassVar[str]
     lowerings: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]
+    file: ClassVar[str]
 
     def available(self) -> str | None:
-        """None, or why the engine cannot run here, with the remedy."""
+        """None, or why nothing can be built here, with the remedy."""
+
+    def runnable(self) -> str | None:
+        """None, or why nothing can be run here, with the remedy."""
 
     def version(self) -> str:
         """Full version of the runtime."""
 
-    def load(self, model: bytes, *, threads: int = 0, taking_turns: bool = False) -> Session:
-        """A session for a lowered model; threads = 0 takes one per core.
+    def build(self, model: bytes, options: BuildOptions) -> Built:
+        """Make the file that runs from a lowered model.
 
-        `taking_turns` is for sessions that are timed against others of the same process.
+        Raises:
+            UsageError: an option is none of this engine's.
+            EnvironmentProblem: something that the build needs is not here.
+            BuildFailed: the model is sound, but no engine came out of it.
+        """
+
+    def load(
+        self,
+        engine: bytes,
+        *,
+        plan: PlanInfo | None = None,
+        plugins: Sequence[Path] = (),
+        threads: int = 0,
+        taking_turns: bool = False,
+        host_code: bool = False,
+    ) -> Session:
+        """A session for what `build` made.
+
+        Args:
+            engine: The file's content.
+            plan: What must fit, for a TensorRT plan.
+            plugins: Libraries to load first.
+            threads: Threads inside one operator, on a CPU; 0 takes one per core.
+            taking_turns: The session is timed against others of the same process.
+            host_code: Let a plan that holds code of its own run it here.
         """
 
 

@@ -1,17 +1,24 @@
-"""The onnxruntime engine: the default where there is no NVIDIA GPU, and the reference."""
+"""The onnxruntime engines: on the CPU, the default and the reference; and on an NVIDIA GPU."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
-from pagdeploy.errors import BuildFailed, EnvironmentProblem
+from pagdeploy.bundle import ENGINE_ONNX
+from pagdeploy.engines.base import Array, Arrays, BuildOptions, Built, TensorInfo, check_inputs
+from pagdeploy.engines.nvidia.driver import why_no_gpu
+from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
+from pagdeploy.manifest import PlanInfo
 
+_CUDA = "CUDAExecutionProvider"
 _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's name -> numpy's
 
 
@@ -20,6 +27,8 @@ class OnnxRuntimeEngine:
 
     name: ClassVar[str] = "onnxruntime"
     lowerings: ClassVar[tuple[str, ...]] = ("gather", "dense")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    file: ClassVar[str] = ENGINE_ONNX
 
     def available(self) -> str | None:
         """None, or why onnxruntime cannot be used here."""
@@ -29,40 +38,127 @@ class OnnxRuntimeEngine:
             return str(problem)
         return None
 
+    def runnable(self) -> str | None:
+        """What is built is run by the same runtime."""
+        return self.available()
+
     def version(self) -> str:
         """The version of onnxruntime."""
         return str(_onnxruntime().__version__)
 
+    def build(self, model: bytes, options: BuildOptions) -> Built:
+        """The lowered model itself: onnxruntime compiles it when it is loaded.
+
+        Raises:
+            UsageError: options that only a compiled plan could obey.
+        """
+        for asked, flag in (
+            (options.profiles, "--min-shapes"),
+            (options.plugins, "--plugins"),
+            (options.memory_pools, "--mem-pool-size"),
+            (options.builder_optimization_level is not None, "--builder-optimization-level"),
+            (options.version_compatible, "--version-compatible"),
+            (options.hardware_compatibility != "none", "--hardware-compatibility-level"),
+            (options.compute_capabilities, "--compute-capability"),
+            (options.timing_cache, "--timing-cache"),
+            (options.error_on_timing_cache_miss, "--error-on-timing-cache-miss"),
+        ):
+            if asked:
+                raise UsageError(
+                    f"The option {flag} belongs to TensorRT, and the engine is {self.name}.",
+                    remedy="Leave it out, or build with --engine tensorrt.",
+                )
+        return Built(model)
+
     def load(
-        self, model: bytes, *, threads: int = 0, taking_turns: bool = False
+        self,
+        engine: bytes,
+        *,
+        plan: PlanInfo | None = None,
+        plugins: Sequence[Path] = (),
+        threads: int = 0,
+        taking_turns: bool = False,
+        host_code: bool = False,
     ) -> OnnxRuntimeSession:
-        """Load a model on the CPU provider.
+        """Load a model on this engine's execution provider.
 
         Args:
-            model: A serialized ModelProto that passed `graph.read.check_model`.
+            engine: A serialized ModelProto that passed `graph.read.check_model`.
+            plan: None; onnxruntime has no plans.
+            plugins: None; standard operators need no library.
             threads: Threads inside one operator; 0 takes one per core.
             taking_turns: Other sessions of this process run in between, so idle threads sleep
                 instead of spinning on cores that the others need. Set it for every candidate of a
                 comparison.
+            host_code: Nothing; a model holds none.
 
         Raises:
-            EnvironmentProblem: onnxruntime is not installed.
+            EnvironmentProblem: onnxruntime is not installed, or its provider does not start.
             BuildFailed: onnxruntime refuses the model.
         """
-        ort = _onnxruntime()
+        ort = self._runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         if taking_turns:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(engine, options, providers=self._providers())
         except Exception as problem:  # onnxruntime raises several types of its own
             raise BuildFailed(
                 f"onnxruntime {ort.__version__} refuses the model ({_first_line(problem)}).",
                 remedy="Check it with 'pagdeploy inspect', or update onnxruntime.",
             ) from None
+        self._require_provider(session)
         return OnnxRuntimeSession(session)
+
+    def _runtime(self) -> Any:
+        return _onnxruntime()
+
+    def _providers(self) -> list[Any]:
+        return ["CPUExecutionProvider"]
+
+    def _require_provider(self, session: Any) -> None:
+        """Every onnxruntime has the CPU provider."""
+
+
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """onnxruntime-gpu with its CUDA execution provider: any NVIDIA GPU, no TensorRT needed."""
+
+    name: ClassVar[str] = "onnxruntime-cuda"
+
+    def available(self) -> str | None:
+        """None, or why onnxruntime's CUDA provider cannot be used here."""
+        if problem := super().available():
+            return problem
+        if _CUDA not in _onnxruntime().get_available_providers():
+            missing = EnvironmentProblem.missing_extra(
+                "onnxruntime-gpu", "gpu", "Running on a GPU with onnxruntime"
+            )
+            return f"{missing}. Uninstall onnxruntime first: the two overwrite each other."
+        obstacle = why_no_gpu()
+        return None if obstacle is None else str(obstacle)
+
+    def _runtime(self) -> Any:
+        ort = _onnxruntime()
+        if hasattr(ort, "preload_dlls"):  # CUDA from pip lies where no loader looks
+            with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+                ort.preload_dlls()
+        return ort
+
+    def _providers(self) -> list[Any]:
+        # Float32 means float32: TensorFloat-32 has to be asked for. The exhaustive search times the
+        # convolutions of the first run, so that later ones are as fast as they get.
+        options = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+        return [(_CUDA, options), "CPUExecutionProvider"]
+
+    def _require_provider(self, session: Any) -> None:
+        """Refuse the silent way back to the CPU that onnxruntime takes if it lacks a library."""
+        if _CUDA not in session.get_providers():
+            raise EnvironmentProblem(
+                "onnxruntime could not start its CUDA provider and went back to the CPU.",
+                remedy="See which library it lacks with 'pagdeploy doctor'.",
+            )
 
 
 class OnnxRuntimeSession:

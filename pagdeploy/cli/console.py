@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -35,6 +35,13 @@ Shapes = Annotated[
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, or all.npz; repeatable."),
+]
+
+HostCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-host-code", help="Run the code inside of a version-compatible plan; trust it."
+    ),
 ]
 
 
@@ -135,7 +142,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], (int, float)) for row in rows)
-        shown.add_column(column, justify="right" if numeric and rows else "left")
+        justify: Literal["right", "left"] = "right" if numeric and rows else "left"
+        shown.add_column(column, justify=justify, overflow="fold")  # paths are not cut
     for row in rows:
         shown.add_row(*(escape(_cell(cell)) for cell in row))
     console().print(shown)

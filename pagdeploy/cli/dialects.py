@@ -9,12 +9,20 @@ from collections.abc import Sequence
 _SYNONYMS = {
     "--onnx": None,  # trtexec names the model by a flag; here it is the argument
     "--save-engine": "--output",
-    "--opt-shapes": "--shapes",
+    "--timing-cache-file": "--timing-cache",
+    "--vc": "--version-compatible",
+    "--dynamic-plugins": "--plugins",
+    "--static-plugins": "--plugins",
+    "--fp16": "--precision=fp16",  # gone from TensorRT 11; here a type in the graph
+    "--bf16": "--precision=bf16",
+    "--int8": "--precision=int8",
 }
+# Said by the order of the shapes, or by the precision being fp32.
+_DROPPED = {"--profile", "--no-tF32"}
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Arguments in our dialect: `--optShapes=x:1x3x8x8` becomes `--shapes=x:1x3x8x8`.
+    """Arguments in our dialect: `--optShapes=x:1x3x8x8` becomes `--opt-shapes=x:1x3x8x8`.
 
     Only flags are touched, never their values, and nothing behind `--`.
     """
@@ -28,6 +36,8 @@ def translate(arguments: Sequence[str]) -> list[str]:
             continue
         flag = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"-{m[1].lower()}", match[1])
         value = match[2] or ""
+        if flag in _DROPPED:
+            continue
         known = _SYNONYMS.get(flag, flag)
         if known is not None:
             translated.append(f"{known}{value}")

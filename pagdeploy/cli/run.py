@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pagdeploy.cli.console import Inputs, Json, Quiet, print_json, progress, reported, table
+from pagdeploy.cli.console import (
+    HostCode,
+    Inputs,
+    Json,
+    Quiet,
+    print_json,
+    progress,
+    reported,
+    table,
+)
 
 
 @reported
@@ -21,6 +30,7 @@ def run(
     save_outputs: Annotated[
         Path | None, typer.Option("--save-outputs", help="Folder for .npy and .png files.")
     ] = None,
+    allow_host_code: HostCode = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -33,6 +43,7 @@ def run(
             bundle,
             inputs or [],
             size=parse_size(size) if size else None,
+            allow_host_code=allow_host_code,
             save_outputs=save_outputs,
             progress=steps,
         )

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.bundle import (
-    ENGINE_ONNX,
+    CALIBRATION,
     MODEL,
+    PLUGINS,
     SAMPLE_INPUTS,
     SAMPLE_OUTPUTS,
+    TIMING_CACHE,
     open_bundle,
     seal,
     write_arrays,
     writing_bundle,
 )
+from pagdeploy.engines.base import BuildOptions
 from pagdeploy.errors import EnvironmentProblem, UsageError
 from pagdeploy.files import sha256_of
-from pagdeploy.manifest import EngineInfo, GateInfo, Host, Manifest, OpInfo, Tensor
+from pagdeploy.manifest import EngineInfo, Manifest
+from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
 
-    from pagdeploy.engines.base import Engine, Session
+    from pagdeploy.engines.base import Built, Engine, Session
+    from pagdeploy.measure.ranges import ValueRange
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Shapes = Mapping[str, Sequence[int]]
+Ranges = Mapping[str, "ValueRange"]
+_WARNINGS_SHOWN = 5
 _CHOICE_ROUNDS, _CHOICE_SECONDS = 7, 8.0
 
 
@@ -54,10 +60,18 @@ def build(
     model: Path,
     output: Path,
     *,
-    engine: str = "onnxruntime",
+    engine: str = "auto",
     lowering: str = "auto",
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    precision: str = "fp32",
+    keep_fp32: Sequence[str] = (),
+    calibration: Arrays | None = None,
+    ranges: Ranges | None = None,
+    shapes: Shapes | None = None,
+    min_shapes: Sequence[Shapes] = (),
+    opt_shapes: Sequence[Shapes] = (),
+    max_shapes: Sequence[Shapes] = (),
     inputs: Arrays | None = None,
+    options: BuildOptions | None = None,
     progress: Progress = silent,
 ) -> BuildResult:
     """Build a bundle from a portable model.
@@ -65,120 +79,214 @@ def build(
     Args:
         model: The ONNX file.
         output: The bundle's folder, by custom NAME.pagbundle; replaced if it is a bundle.
-        engine: Name of the engine.
-        lowering: "gather", "dense", or "auto", which times both on the sample and keeps the
-            faster.
+        engine: Name of the engine; "auto" is TensorRT where it can be used, else onnxruntime.
+        lowering: One of the engine's, or "auto", which times all on the sample and keeps the
+            fastest.
+        precision: "fp32", "tf32", "fp16", "bf16" or "int8".
+        keep_fp32: Regular expressions of nodes that stay float32.
+        calibration: Typical requests, stacked in their first axis: int8 is scaled by their ranges,
+            and fp16 is checked with them; by default it is checked with the sample.
+        ranges: What an earlier calibration measured, instead.
         shapes: Shape of the sample by input; default: what the model was exported with.
+        min_shapes: Smallest shapes, by input, one mapping an optimization profile.
+        opt_shapes: Likewise the expected ones; default: `shapes`, whose default the first is.
+        max_shapes: Likewise the largest ones.
         inputs: The sample itself, by input; default: smooth noise.
+        options: How the engine is built; profiles, precision and progress are set here.
         progress: Told of the steps.
 
     Raises:
-        UsageError: a path, engine, lowering, shape or input is wrong.
-        EnvironmentProblem: the engine's runtime is not installed.
+        UsageError: a path, engine, lowering, precision, shape or input is wrong.
+        EnvironmentProblem: the engine's runtime is not installed, or finds no GPU.
         IncompatibleArtifact: the model cannot be used.
         BuildFailed: the engine refuses it.
     """
-    from pagdeploy.engines import engine_named
-
-    back_end = engine_named(engine)
-    if problem := back_end.available():
-        raise EnvironmentProblem(f"The engine {engine} cannot be used here.", remedy=problem)
-    candidates = _candidates(back_end, lowering)
+    chosen = _choose_engine(engine, precision)
+    candidates = _candidates(chosen, lowering)
+    job = _Job(
+        model=model,
+        engine=chosen,
+        candidates=candidates,
+        precision=precision,
+        keep_fp32=tuple(keep_fp32),
+        calibration=calibration,
+        ranges=ranges,
+        shapes=shapes or (opt_shapes[0] if opt_shapes else {}),
+        bounds=(min_shapes, opt_shapes, max_shapes),
+        inputs=inputs,
+        options=options or BuildOptions(),
+        progress=progress,
+    )
     with writing_bundle(output) as folder:  # first: an output that cannot be written fails early
-        warnings = _fill(folder, model, back_end, candidates, shapes or {}, inputs, progress)
+        warnings = _fill(folder, job)
     return BuildResult(output, open_bundle(output).manifest, warnings)
 
 
-def _fill(
-    folder: Path,
-    model: Path,
-    engine: Engine,
-    candidates: Sequence[str],
-    shapes: Mapping[str, Sequence[int]],
-    inputs: Arrays | None,
-    progress: Progress,
-) -> list[str]:
+@dataclass(frozen=True)
+class _Job:
+    """One request, its words settled."""
+
+    model: Path
+    engine: Engine
+    candidates: Sequence[str]
+    precision: str
+    keep_fp32: tuple[str, ...]
+    calibration: Arrays | None
+    ranges: Ranges | None
+    shapes: Shapes
+    bounds: tuple[Sequence[Shapes], Sequence[Shapes], Sequence[Shapes]]
+    inputs: Arrays | None
+    options: BuildOptions
+    progress: Progress
+
+
+def _fill(folder: Path, job: _Job) -> list[str]:
     """Make every file of the bundle; returns warnings for the user."""
     from pagdeploy.graph.read import read_model
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
+    from pagdeploy.verbs.record import make_manifest
     from pagdeploy.verbs.reference import run_reference
 
-    total = 4 + len(candidates)
-    progress(f"read {model}", 1, total)
-    portable = read_model(model)
+    engine, total = job.engine, 4 + len(job.candidates)
+    job.progress(f"read {job.model}", 1, total)
+    portable = read_model(job.model)
     warnings = []
+    shapes = example_shapes(portable, job.shapes)
+    inputs = job.inputs
     if inputs is None:
-        inputs = made_up_inputs(portable, example_shapes(portable, shapes))
+        inputs = made_up_inputs(portable, shapes)
         warnings.append("Densities and times are of made-up noise; give --input for real ones.")
+    options = _options(portable, job, {name: array.shape for name, array in inputs.items()})
 
-    progress("run the reference on the sample", 2, total)
+    job.progress("run the reference on the sample", 2, total)
     reference = run_reference(portable, inputs)
+    precision, ranges, notes = _settle_precision(portable, job, inputs)
+    warnings += notes
 
     lowered: dict[str, onnx.ModelProto] = {}
-    sessions: dict[str, Session] = {}
-    for number, name in enumerate(candidates):
-        progress(f"lower to {name} and load", 3 + number, total)
-        lowered[name] = lower(portable, name)
-        sessions[name] = engine.load(lowered[name].SerializeToString(), taking_turns=True)
+    built: dict[str, Built] = {}
+    for number, name in enumerate(job.candidates):
+        step = 3 + number
 
-    progress("time the candidates", total - 1, total)
-    measured = _measure(sessions, inputs)
-    chosen = min(measured, key=lambda name: measured[name])
+        def builder_step(phase: str, k: int, n: int, step: int = step) -> None:
+            job.progress(f"{phase[:1].lower()}{phase[1:]}, {k} of {n}", step, total)
 
-    progress("write the bundle", total, total)
-    (folder / MODEL).write_bytes(model.read_bytes())
-    (folder / ENGINE_ONNX).write_bytes(lowered[chosen].SerializeToString())
+        job.progress(f"lower to {name} and build", step, total)
+        lowered[name] = lower(portable, name, precision=precision)
+        try:
+            built[name] = engine.build(
+                lowered[name].SerializeToString(), replace(options, progress=builder_step)
+            )
+        except EnvironmentProblem as problem:  # a plugin library, which another lowering can spare
+            if number + 1 == len(job.candidates) and not built:
+                raise
+            warnings.append(f"The lowering {name} is left out. {problem}")
+
+    job.progress("time the candidates", total - 1, total)
+    measured: dict[str, float] = {}
+    if reason := engine.runnable():
+        warnings.append(f"The engine was not run here. {reason}")
+    else:
+        measured = _measure(engine, built, inputs)
+    chosen = min(measured, key=lambda name: measured[name], default=next(iter(built)))
+
+    job.progress("write the bundle", total, total)
     write_arrays(folder / SAMPLE_INPUTS, inputs)
     write_arrays(folder / SAMPLE_OUTPUTS, reference)
-    info = EngineInfo(
+    (folder / MODEL).write_bytes(job.model.read_bytes())
+    info = _write_engine(folder, engine, built[chosen], precision, ranges)
+    info = info.model_copy(update={"lowering": chosen, "measured_ms": measured})
+    source = sha256_of(job.model)
+    seal(
+        folder,
+        make_manifest(portable, lowered[chosen], info, inputs, reference, source_sha256=source),
+    )
+    return warnings + list(built[chosen].notes)
+
+
+def _options(portable: onnx.ModelProto, job: _Job, typical: Shapes) -> BuildOptions:
+    """The engine's options, with what only the model can tell."""
+    from pagdeploy.bundle import ENGINE_PLAN
+    from pagdeploy.verbs.profiles import make_profiles
+
+    smallest, _, largest = job.bounds
+    profiles = []
+    if smallest or largest or job.engine.file == ENGINE_PLAN:
+        profiles = make_profiles(portable, typical, *job.bounds)
+    return replace(job.options, profiles=profiles, precision=job.precision)
+
+
+def _settle_precision(
+    portable: onnx.ModelProto, job: _Job, inputs: Arrays
+) -> tuple[Precision, Ranges, list[str]]:
+    """The precision with the ranges that it needs, the ranges, and what they warn of."""
+    from pagdeploy.verbs.calibrate import calibrate, precision_warnings
+
+    if job.precision not in ("fp16", "int8"):
+        return Precision(job.precision, job.keep_fp32), {}, []
+    ranges = job.ranges or {}
+    if not ranges and (job.precision == "fp16" or job.calibration is not None):
+        data = inputs if job.calibration is None else job.calibration
+        ranges = calibrate(portable, data, progress=silent)
+    intervals = {name: seen.interval for name, seen in ranges.items()}
+    precision = Precision(job.precision, job.keep_fp32, intervals or None)
+    warnings = precision_warnings(portable, ranges, precision)
+    more = len(warnings) - _WARNINGS_SHOWN
+    notes = [warning.message for warning in warnings[:_WARNINGS_SHOWN]]
+    return precision, ranges, notes + ([f"{more} more values like these."] if more > 0 else [])
+
+
+def _write_engine(
+    folder: Path, engine: Engine, built: Built, precision: Precision, ranges: Ranges
+) -> EngineInfo:
+    """Write what runs and what it needs; returns how the manifest tells of it."""
+    from pagdeploy.measure.ranges import write_ranges
+
+    (folder / engine.file).write_bytes(built.content)
+    plan = built.plan
+    if plan is not None:
+        names = [f"{PLUGINS}/{path.name}" for path in built.plugins]
+        if names:
+            (folder / PLUGINS).mkdir()
+        for name, path in zip(names, built.plugins, strict=True):
+            (folder / name).write_bytes(path.read_bytes())
+        if built.timing_cache is not None:
+            (folder / TIMING_CACHE).write_bytes(built.timing_cache)
+        cache = None if built.timing_cache is None else TIMING_CACHE
+        plan = plan.model_copy(update={"plugins": names, "timing_cache": cache})
+    quantized = precision.name == "int8"
+    if quantized:
+        write_ranges(folder / CALIBRATION, ranges)
+    return EngineInfo(
         flavour=engine.name,
         version=engine.version(),
-        file=ENGINE_ONNX,
-        lowering=chosen,
-        precision="fp32",
-        measured_ms=measured,
+        file=engine.file,
+        lowering="",
+        precision=precision.name,
+        keep_fp32=list(precision.keep_fp32),
+        calibration=CALIBRATION if quantized else None,
+        plan=plan,
     )
-    manifest = _manifest(portable, lowered[chosen], info, sessions[chosen], inputs, reference)
-    seal(folder, manifest.model_copy(update={"source_sha256": sha256_of(model)}))
-    return warnings
 
 
-def _manifest(
-    portable: onnx.ModelProto,
-    lowered: onnx.ModelProto,
-    engine: EngineInfo,
-    session: Session,
-    inputs: Arrays,
-    reference: Arrays,
-) -> Manifest:
-    """What is known before the files are sealed."""
-    from pagdeploy import __version__
-    from pagdeploy.graph.gates import gates_of
+def _choose_engine(name: str, precision: str) -> Engine:
+    """The engine, which must be able to build here, and in this precision."""
+    from pagdeploy.engines import engine_named
 
-    return Manifest(
-        pagdeploy_version=__version__,
-        engine=engine,
-        host=Host(
-            system=f"{platform.system()} {platform.release()}",
-            machine=platform.machine(),
-            python=platform.python_version(),
-        ),
-        source_sha256="",
-        inputs=[_tensor(info, inputs[info.name]) for info in session.inputs],
-        outputs=[_tensor(info, reference[info.name]) for info in session.outputs],
-        gates=[
-            GateInfo(
-                name=gate.name,
-                logits=gate.logits,
-                selection=gate.selection,
-                density=_density(reference, gate.logits, gate.selection),
-            )
-            for gate in gates_of(portable)
-        ],
-        ops=_ops(portable, lowered),
-        files={},
-    )
+    if name == "auto":
+        tensorrt = engine_named("tensorrt")
+        engine = tensorrt if tensorrt.available() is None else engine_named("onnxruntime")
+    else:
+        engine = engine_named(name)
+    if problem := engine.available():
+        raise EnvironmentProblem(f"The engine {name} cannot be used here.", remedy=problem)
+    if precision not in engine.precisions:
+        raise UsageError(
+            f"The engine {engine.name} does not compute in {precision}.",
+            remedy=f"Choose one of: {', '.join(engine.precisions)}; or another --engine.",
+        )
+    return engine
 
 
 def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:
@@ -192,39 +300,15 @@ def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:
     return (lowering,)
 
 
-def _measure(sessions: Mapping[str, Session], inputs: Arrays) -> dict[str, float]:
+def _measure(engine: Engine, built: Mapping[str, Built], inputs: Arrays) -> dict[str, float]:
     from pagdeploy.measure.timing import time_in_turn
 
+    sessions: dict[str, Session] = {
+        name: engine.load(
+            each.content, plan=each.plan, plugins=each.plugins, taking_turns=True, host_code=True
+        )
+        for name, each in built.items()
+    }
     runs = {name: lambda s=session: s.run(inputs) for name, session in sessions.items()}
     timings = time_in_turn(runs, rounds=_CHOICE_ROUNDS, budget_seconds=_CHOICE_SECONDS)
     return {name: round(timing.median_ms, 3) for name, timing in timings.items()}
-
-
-def _tensor(info: Any, sample: npt.NDArray[Any]) -> Tensor:
-    finite = sample[np.isfinite(sample)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return Tensor(
-        name=info.name,
-        dtype=info.dtype,
-        shape=list(info.shape),
-        sample_shape=list(sample.shape),
-        sample_range=(low, high),
-    )
-
-
-def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
-    branches = reference[logits].shape[1]
-    counts = np.bincount(reference[selection].ravel(), minlength=branches)
-    return [round(float(count) / max(1, reference[selection].size), 4) for count in counts]
-
-
-def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto) -> list[OpInfo]:
-    from pagdeploy.ops import DOMAIN
-
-    # A pass names what it makes after the node that it replaces.
-    gathered = {n.name.rsplit("/", 1)[0] for n in lowered.graph.node if n.op_type == "ScatterND"}
-    return [
-        OpInfo(name=node.name, lowering="gather" if node.name in gathered else "dense")
-        for node in portable.graph.node
-        if node.domain == DOMAIN and node.op_type == "PerforatedConv"
-    ]

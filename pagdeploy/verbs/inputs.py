@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,9 +154,13 @@ def parse_shapes(arguments: Sequence[str]) -> dict[str, list[int]]:
     Raises:
         UsageError: an argument is spelt otherwise.
     """
+    return dict(read_shapes(arguments))
+
+
+def read_shapes(arguments: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape, one after the other; names may come again."""
     import re
 
-    shapes: dict[str, list[int]] = {}
     pattern = re.compile(r"\s*([^:,\[\]]+):(?:\[([\d,\s]+)\]|(\d+(?:x\d+)*))\s*(?:,|$)")
     for argument in arguments:
         position = 0
@@ -168,9 +172,8 @@ def parse_shapes(arguments: Sequence[str]) -> dict[str, list[int]]:
                     f"The shape {argument!r} cannot be read.",
                     remedy="Write NAME:1x3x480x640, or NAME:[1,3,480,640].",
                 )
-            shapes[match[1].strip()] = [int(size) for size in sizes]
+            yield match[1].strip(), [int(size) for size in sizes]
             position = match.end()
-    return shapes
 
 
 def example_shapes(

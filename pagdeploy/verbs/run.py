@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import Bundle, open_bundle
-from pagdeploy.errors import EnvironmentProblem
+from pagdeploy.bundle import open_bundle
 from pagdeploy.verbs import Progress, silent
+from pagdeploy.verbs.session import open_session
 
 if TYPE_CHECKING:
     from pagdeploy.engines.base import Session
@@ -22,20 +22,27 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
 
 
-def load(path: Path, *, selections: bool = False, threads: int = 0) -> Session:
+def load(
+    path: Path, *, selections: bool = False, threads: int = 0, allow_host_code: bool = False
+) -> Session:
     """A session for a bundle, after every file of it was checked.
 
     Args:
         path: Of the bundle.
         selections: Show each gate's selection as a further output.
         threads: Threads inside one operator; 0 takes one per core.
+        allow_host_code: Let a version-compatible plan run the code that it holds; whoever built it
+            is trusted.
 
     Raises:
-        UsageError: there is no bundle at the path.
-        IncompatibleArtifact: it is damaged, was changed, or is of a newer format.
-        EnvironmentProblem: its engine's runtime is not installed.
+        UsageError: there is no bundle at the path, or it holds code that is not allowed.
+        IncompatibleArtifact: it is damaged, was changed, is of another format, or its plan is for
+            another runtime or GPU.
+        EnvironmentProblem: its engine's runtime is not installed, or there is no GPU.
     """
-    return _session(open_bundle(path), selections=selections, threads=threads)
+    return open_session(
+        open_bundle(path), selections=selections, threads=threads, host_code=allow_host_code
+    )
 
 
 def run(
@@ -43,6 +50,7 @@ def run(
     arguments: Sequence[str],
     *,
     size: tuple[int, int] | None = None,
+    allow_host_code: bool = False,
     save_outputs: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, npt.NDArray[Any]]:
@@ -52,6 +60,7 @@ def run(
         path: Of the bundle.
         arguments: `name=file`, as `verbs.inputs.parse_inputs`; empty runs the bundle's sample.
         size: (H, W) to resize images to.
+        allow_host_code: As `load`.
         save_outputs: Folder for one .npy and one .png per output and selection; made if absent.
         progress: Told of the steps.
 
@@ -65,7 +74,7 @@ def run(
     total = 3 if save_outputs else 2
     progress(f"load {path}", 1, total)
     bundle = open_bundle(path)
-    session = _session(bundle, selections=True)
+    session = open_session(bundle, selections=True, host_code=allow_host_code)
     names = [info.name for info in session.inputs]
     if arguments:
         inputs: Arrays = parse_inputs(arguments, names, dict.fromkeys(names, size) if size else {})
@@ -77,21 +86,6 @@ def run(
         progress(f"write {save_outputs}", 3, total)
         _save(outputs, save_outputs)
     return outputs
-
-
-def _session(bundle: Bundle, *, selections: bool, threads: int = 0) -> Session:
-    from pagdeploy.engines import engine_named
-    from pagdeploy.graph.gates import expose
-    from pagdeploy.graph.read import read_model
-
-    info = bundle.manifest.engine
-    engine = engine_named(info.flavour)
-    if problem := engine.available():
-        raise EnvironmentProblem(f"{bundle.path} needs {info.flavour}.", remedy=problem)
-    model = read_model(bundle.file(info.file))
-    if selections:
-        model = expose(model, [gate.selection for gate in bundle.manifest.gates])
-    return engine.load(model.SerializeToString(), threads=threads)
 
 
 def _save(outputs: Arrays, folder: Path) -> None:

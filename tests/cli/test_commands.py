@@ -93,7 +93,7 @@ def test_trtexec_spellings_are_taken(model_file, tmp_path):
 def test_only_flags_are_translated_never_values():
     given = ["build", "mNet.onnx", "--optShapes=inA:1x3", "-o", "outDir", "--", "--saveEngine=x"]
     assert translate(given) == [
-        "build", "mNet.onnx", "--shapes=inA:1x3", "-o", "outDir", "--", "--saveEngine=x",
+        "build", "mNet.onnx", "--opt-shapes=inA:1x3", "-o", "outDir", "--", "--saveEngine=x",
     ]  # fmt: skip
     assert translate(["--outputNames=aB", "--json"]) == ["--output-names=aB", "--json"]
 
@@ -190,6 +190,16 @@ def test_bad_requests_to_verify_are_refused(bundle, model_file, tmp_path):
     text = f"belongs to an ONNX file, and {bundle} is a bundle. Leave it out"
     refused(2, f"The option --lowering {text}", "verify", bundle, "--lowering", "gather")
     refused(2, f"The option --shapes {text}", "verify", bundle, "--shapes", "image:1x3x8x8")
+    refused(2, f"The option --precision {text}", "verify", bundle, "--precision", "fp16")
+    refused(2, f"The option --keep-fp32 {text}", "verify", bundle, "--keep-fp32", "s1")
+    refused(
+        2,
+        f"The option --calibration-data {text}",
+        "verify",
+        bundle,
+        "--calibration-data",
+        tmp_path / "c.npz",
+    )
     for name in ("plugin", "densee", "auto"):
         text = f"has no lowering {name!r}. Choose one of: gather, dense."
         refused(2, text, "verify", model_file, "--lowering", name)
@@ -265,3 +275,42 @@ def test_a_refusal_of_the_system_is_one_sentence(tmp_path, monkeypatch, model_fi
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     refused(3, "The system refuses: Permission denied", "inspect", model_file)
+
+
+def test_verify_takes_a_precision(model_file, tmp_path):
+    model = ["verify", model_file, "--shapes", "image:1x3x12x14", "--precision"]
+    code, out, err = call(*model, "fp16", "--keep-fp32", "^w2$", "--lowering", "dense")
+    assert code == 0, err
+    assert "(dense, fp16) computes the function" in out
+    answer = json.loads(call(*model, "bf16", "--json")[1])
+    assert (answer["precision"], answer["passed"], answer["warnings"]) == ("bf16", True, [])
+
+    np.savez(tmp_path / "c.npz", image=np.random.default_rng(0).random((3, 3, 12, 14), "f4"))
+    code, out, err = call(*model, "int8", "--calibration-data", tmp_path / "c.npz")
+    assert code == 0 and "(gather, int8) computes" in out, err
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--precision", "fp8"], "There is no precision 'fp8'. Choose one of: fp32, tf32"),
+        (["--precision", "int8"], "Give typical inputs with --calibration-data"),
+        (["--precision", "fp16", "--keep-fp32", "node_l1"], "'node_l1' matches no node. Close to"),
+        (["--precision", "fp16", "--keep-fp32", "[a"], "'[a' is not a regular expression"),
+        (["--keep-fp32", "a"], "With the precision fp32 every node is float32 already"),
+        (["--precision", "int8", "--calibration-data", "none.npz"], "There is no file none.npz"),
+    ],
+)
+def test_bad_precisions_are_refused(options, text, model_file):
+    refused(2, text, "verify", model_file, "--shapes", "image:1x3x8x8", *options)
+
+
+def test_verify_warns_of_what_float16_cannot_hold(tmp_path):
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    m (float[n, 1, h, w] x) => (float[n, 1, h, w] y)
+    <float[1, 1, 1, 1] up = {60000}, float[1, 1, 1, 1] down = {0.001}>
+    { a = Conv <kernel_shape = [1, 1]> (x, up) y = Conv <kernel_shape = [1, 1]> (a, down) }""")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    code, _, err = call("verify", tmp_path / "m.onnx", "--precision", "fp16")
+    assert code == 0, err
+    assert "warning: The value 'a' reaches 5.91e+04, near the end of float16 at 65504" in err

@@ -1,0 +1,56 @@
+"""Plugin libraries in TensorRT's registry; what it refuses in silence gets its reason here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pagdeploy.engines.nvidia.plugin_library import why_not_loadable
+from pagdeploy.errors import EnvironmentProblem
+from pagdeploy.ops import DOMAIN, OPS
+
+VERSION = "1"
+
+
+def has_our_plugins(trt: Any) -> bool:
+    """Whether creators of all our ops are registered."""
+    registry = trt.get_plugin_registry()
+    get = getattr(registry, "get_creator", None) or registry.get_plugin_creator
+    return all(get(op, VERSION, DOMAIN) is not None for op in OPS)
+
+
+def load_libraries(trt: Any, paths: Sequence[Path], major: int) -> None:
+    """Load plugin libraries, each once in this process.
+
+    Args:
+        trt: The module `tensorrt`.
+        paths: Libraries; loading one runs its code.
+        major: Of that TensorRT.
+
+    Raises:
+        EnvironmentProblem: a library is not there, is no plugin library for this TensorRT, or
+            lacks a library of its own; or TensorRT refuses it.
+    """
+    registry = trt.get_plugin_registry()
+    for path in paths:
+        resolved = path.resolve()
+        if resolved in _loaded:
+            continue
+        if reason := why_not_loadable(resolved, major):
+            raise reason.error(EnvironmentProblem)
+        handle = registry.load_library(str(resolved))
+        if handle is None:
+            # TensorRT says nothing; what it minds most is a creator that it knows already.
+            if has_our_plugins(trt):
+                continue
+            raise EnvironmentProblem(
+                f"TensorRT {trt.__version__} refuses the plugin library {path}.",
+                remedy="See what it exports with 'pagdeploy inspect'; a creator of the same name"
+                " and version may be loaded already.",
+            )
+        _loaded[resolved] = handle
+
+
+# Handles live as long as the process: a plan that was loaded points into the library's code.
+_loaded: dict[Path, Any] = {}

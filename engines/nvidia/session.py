@@ -1,0 +1,167 @@
+"""A plan on the GPU, ready to run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
+from pagdeploy.engines.nvidia.log import last_error, make_log
+from pagdeploy.errors import BuildFailed, EnvironmentProblem, IncompatibleArtifact, UsageError
+from pagdeploy.manifest import PlanInfo, Profile
+
+
+def load_plan(
+    trt: Any, flavour: str, content: bytes, plan: PlanInfo | None, host_code: bool = False
+) -> PlanSession:
+    """Deserialize a plan. There is a GPU, and the plan's plugins are registered.
+
+    Args:
+        trt: The module `tensorrt` or `tensorrt_rtx`.
+        flavour: What to call it in an error.
+        content: The plan; its header was checked.
+        plan: What the manifest says of it.
+        host_code: Let the plan run code of its own on this machine: its lean runtime and the
+            plugin libraries inside of it. The caller vouches for whoever built it.
+
+    Raises:
+        UsageError: the plan holds code, and the caller did not allow it.
+        IncompatibleArtifact: TensorRT refuses the plan.
+    """
+    if plan is not None and plan.version_compatible and not host_code:
+        raise UsageError(
+            "The plan is version-compatible: it holds code that would run on this machine.",
+            remedy="Allow it with --allow-host-code if you trust whoever built it.",
+        )
+    log = make_log(trt)
+    runtime = trt.Runtime(log)
+    if host_code and hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise IncompatibleArtifact(
+            f"{flavour} {trt.__version__} refuses the plan"
+            f" ({last_error(log, 'it gives no reason')}).",
+            remedy="Build it again here with 'pagdeploy build --from-bundle'.",
+        )
+    # A logger and a runtime must outlive their engines, and nothing else here holds them.
+    return PlanSession(trt, engine, plan, (log, runtime))
+
+
+class PlanSession:
+    """A deserialized plan; one thread at a time may run it."""
+
+    def __init__(self, trt: Any, engine: Any, plan: PlanInfo | None, keep_alive: Any) -> None:
+        self._engine = engine
+        self._profiles: Sequence[Mapping[str, Profile]] = plan.profiles if plan else ()
+        self._runners: dict[int, Any] = {}
+        self._rtx = "rtx" in trt.__name__
+        self._trt = trt
+        self._keep_alive = keep_alive
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        infos = {name: _info(trt, engine, name) for name in names}
+        given = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
+        self._inputs = [infos[name] for name in names if name in given]
+        self._outputs = [infos[name] for name in names if name not in given]
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        """What it takes."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        """What it gives."""
+        return self._outputs
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Every layer of the engine, as its inspector describes it: Name, LayerType, Inputs..."""
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        listed = json.loads(text).get("Layers", [])
+        return [layer if isinstance(layer, dict) else {"Name": layer} for layer in listed]
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """All outputs by name.
+
+        Raises:
+            UsageError: an input is missing, unknown, of a wrong dtype or shape, or outside of every
+                optimization profile.
+            BuildFailed: the engine fails at run time.
+        """
+        check_inputs(self.inputs, inputs)
+        runner = self._runner(profile_for(self._profiles, inputs))
+        try:
+            outputs = runner.infer(dict(inputs), check_inputs=False)
+        except Exception as problem:  # polygraphy's own type, and those of its CUDA wrapper
+            text = str(problem).strip().splitlines()[0].rstrip(".")
+            raise BuildFailed(
+                f"The engine fails on this input ({text}).",
+                remedy="See all that TensorRT says with -vv.",
+            ) from None
+        return {name: outputs[name].copy() for name in (info.name for info in self.outputs)}
+
+    def _runner(self, profile: int) -> Any:
+        if profile not in self._runners:
+            runner = _runner_type(self._rtx)(self._engine, optimization_profile=profile)
+            runner.activate()
+            self._runners[profile] = runner
+        return self._runners[profile]
+
+
+def profile_for(profiles: Sequence[Mapping[str, Profile]], inputs: Arrays) -> int:
+    """The first optimization profile that holds all the inputs' shapes; 0 for fixed sizes.
+
+    Raises:
+        UsageError: none does; the message shows what they hold.
+    """
+
+    def holds(profile: Mapping[str, Profile]) -> bool:
+        return all(
+            all(low <= size <= high for low, size, high in zip(p.min, sizes, p.max, strict=True))
+            for name, p in profile.items()
+            for sizes in (inputs[name].shape,)
+        )
+
+    for index, profile in enumerate(profiles):
+        if holds(profile):
+            return index
+    if not profiles:
+        return 0
+    shapes = "; ".join(f"{name} {_spelt(array.shape)}" for name, array in inputs.items())
+    held = " or ".join(
+        "; ".join(f"{name} {_spelt(p.min)} to {_spelt(p.max)}" for name, p in profile.items())
+        for profile in profiles
+    )
+    raise UsageError(
+        f"The input {shapes} lies outside of what the engine was built for.",
+        remedy=f"It takes {held}; build with other --min-shapes and --max-shapes for more.",
+    )
+
+
+def _spelt(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _info(trt: Any, engine: Any, name: str) -> TensorInfo:
+    kind = engine.get_tensor_dtype(name)
+    dtype = "bfloat16" if kind.name == "BF16" else str(trt.nptype(kind).__name__)
+    shape = tuple(
+        size if size >= 0 else f"{name}.{axis}"
+        for axis, size in enumerate(engine.get_tensor_shape(name))
+    )
+    return TensorInfo(name, dtype, shape)
+
+
+def _runner_type(rtx: bool) -> Any:
+    """Polygraphy's runner: it owns buffers, stream and output allocation."""
+    if rtx:
+        os.environ.setdefault("POLYGRAPHY_USE_TENSORRT_RTX", "1")
+    try:
+        from polygraphy.backend.trt import TrtRunner
+    except ImportError:
+        extra = "tensorrt-rtx" if rtx else "tensorrt"
+        raise EnvironmentProblem.missing_extra("polygraphy", extra, "Running a plan") from None
+    return TrtRunner

@@ -1,0 +1,183 @@
+"""TensorRT: plans with our plugins, the fast path on NVIDIA GPUs.
+
+Versions 10 and 11, strongly typed; 8.6 as far as its weaker typing allows. The CUDA driver is asked
+for a GPU before TensorRT is touched: without one, its runtime looks healthy and then ends the
+process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pagdeploy.bundle import ENGINE_PLAN
+from pagdeploy.engines.base import BuildOptions, Built
+from pagdeploy.engines.nvidia.compile import compile_plan
+from pagdeploy.engines.nvidia.driver import Gpu, gpus, kernel_driver, why_no_gpu
+from pagdeploy.engines.nvidia.network import custom_nodes, require_plugin_layers
+from pagdeploy.engines.nvidia.plugin_library import find_plugin_library
+from pagdeploy.engines.nvidia.registry import load_libraries
+from pagdeploy.engines.nvidia.session import PlanSession, load_plan
+from pagdeploy.engines.nvidia.timing_cache import cache_path
+from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.manifest import PlanInfo
+
+SUPPORTED = (8, 10, 11)  # major versions; 9 was never released for these GPUs
+
+
+class TensorRtEngine:
+    """TensorRT on this machine's GPU."""
+
+    name: ClassVar[str] = "tensorrt"
+    lowerings: ClassVar[tuple[str, ...]] = ("plugin", "dense")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "fp16", "bf16", "int8")
+    file: ClassVar[str] = ENGINE_PLAN
+
+    def available(self) -> str | None:
+        """None, or why TensorRT cannot build here: first the GPU, then the installation."""
+        if obstacle := why_no_gpu():
+            return str(obstacle)
+        try:
+            _module()
+        except EnvironmentProblem as problem:
+            return str(problem)
+        return None
+
+    def runnable(self) -> str | None:
+        """What is built here runs here."""
+        return self.available()
+
+    def version(self) -> str:
+        """The version of TensorRT."""
+        return str(_module().__version__)
+
+    def build(self, model: bytes, options: BuildOptions) -> Built:
+        """Build a plan for this machine's GPU.
+
+        Args:
+            model: A serialized ModelProto, lowered to `plugin` or `dense`.
+            options: As the user asked.
+
+        Raises:
+            UsageError: an option is none of this TensorRT's.
+            EnvironmentProblem: no GPU, no TensorRT, or no plugin library for it.
+            BuildFailed: TensorRT refuses the model.
+        """
+        if problem := self.available():
+            raise EnvironmentProblem("TensorRT cannot build here.", remedy=problem)
+        trt = _module()
+        _require_known_options(options)
+        libraries = [*options.plugins, *_own_library(trt, model)]
+        load_libraries(trt, libraries, _major(trt))
+        gpu = _gpu()
+        cache = options.timing_cache
+        if options.use_timing_cache and cache is None:
+            cache = cache_path(f"tensorrt-{trt.__version__}", gpu.name, kernel_driver() or "")
+        built = compile_plan(
+            trt,
+            model,
+            options,
+            plugins=libraries,
+            compute_capabilities=[gpu.compute_capability],
+            cache=cache if options.use_timing_cache else None,
+        )
+        session = load_plan(trt, self.name, built.content, built.plan, host_code=True)
+        require_plugin_layers(session.layers(), model)
+        return built
+
+    def load(
+        self,
+        engine: bytes,
+        *,
+        plan: PlanInfo | None = None,
+        plugins: Sequence[Path] = (),
+        threads: int = 0,
+        taking_turns: bool = False,
+        host_code: bool = False,
+    ) -> PlanSession:
+        """Load a plan on the GPU.
+
+        Raises:
+            UsageError: the plan holds code of its own, and that is not allowed.
+            EnvironmentProblem: no GPU, no TensorRT, or a plugin library that does not load.
+            IncompatibleArtifact: the plan is of another version or for another GPU.
+        """
+        if problem := self.available():
+            raise EnvironmentProblem("A TensorRT plan cannot be run here.", remedy=problem)
+        trt = _module()
+        load_libraries(trt, plugins, _major(trt))
+        return load_plan(trt, self.name, engine, plan, host_code)
+
+
+def _require_known_options(options: BuildOptions) -> None:
+    if options.compute_capabilities:
+        raise UsageError(
+            "TensorRT builds for the GPU of this machine.",
+            remedy="Leave --compute-capability out, or build with --engine tensorrt-rtx.",
+        )
+
+
+def _own_library(trt: Any, model: bytes) -> list[Path]:
+    """Our plugin library, if the model has nodes of ours."""
+    import onnx
+
+    if not custom_nodes(onnx.ModelProto.FromString(model)):
+        return []
+    major = _major(trt)
+    found = find_plugin_library(major)
+    if found is None:
+        raise EnvironmentProblem(
+            f"There is no plugin library for TensorRT {major}"
+            f" (libpagdeploy_plugins_trt{major}.so).",
+            remedy="Build it as docs/plugins.md says and set PAGDEPLOY_PLUGINS to its folder, or"
+            " build with --lowering dense.",
+        )
+    return [found]
+
+
+def _gpu() -> Gpu:
+    """The GPU that TensorRT will use: the first that CUDA shows."""
+    return gpus()[0]
+
+
+def _major(trt: Any) -> int:
+    return int(trt.__version__.split(".")[0])
+
+
+@functools.cache
+def _module() -> Any:
+    """The bindings, with their libraries.
+
+    Raises:
+        EnvironmentProblem: they are not installed, lack their libraries, or are of a version that
+            we do not know.
+    """
+    try:
+        trt = importlib.import_module("tensorrt")
+    except ModuleNotFoundError as problem:
+        if problem.name != "tensorrt":
+            raise _broken(problem) from None
+        raise EnvironmentProblem.missing_extra(
+            "tensorrt", "tensorrt", "Building for TensorRT"
+        ) from None
+    except Exception as problem:  # ctypes and the bindings raise several types of their own
+        raise _broken(problem) from None
+    if not hasattr(trt, "Builder"):
+        raise _broken(AttributeError("the module has no Builder"))
+    if _major(trt) not in SUPPORTED:
+        raise EnvironmentProblem(
+            f"TensorRT {trt.__version__} is not supported.",
+            remedy="Install it as: pip install 'pagdeploy[tensorrt]'",
+        )
+    return trt
+
+
+def _broken(problem: Exception) -> EnvironmentProblem:
+    text = str(problem).splitlines()[0].rstrip(".") if str(problem) else type(problem).__name__
+    return EnvironmentProblem(
+        f"TensorRT's Python module is installed, but does not work ({text}).",
+        remedy="See with 'pagdeploy doctor' which of its libraries are missing.",
+    )

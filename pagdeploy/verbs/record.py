@@ -1,0 +1,120 @@
+"""What the manifest says of a build: interface, gates, ops and machine."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagdeploy.manifest import EngineInfo, GateInfo, Host, Manifest, OpInfo, Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def make_manifest(
+    portable: onnx.ModelProto,
+    lowered: onnx.ModelProto,
+    engine: EngineInfo,
+    inputs: Arrays,
+    reference: Arrays,
+    *,
+    source_sha256: str,
+) -> Manifest:
+    """The manifest, before its files are sealed.
+
+    Args:
+        portable: What was built.
+        lowered: What the engine was built from.
+        engine: What runs.
+        inputs: The sample.
+        reference: The reference's answer to it: outputs, gate logits and selections.
+        source_sha256: Of the model's file.
+    """
+    from pagdeploy import __version__
+    from pagdeploy.graph.gates import gates_of
+
+    initial = {tensor.name for tensor in portable.graph.initializer}
+    return Manifest(
+        pagdeploy_version=__version__,
+        engine=engine,
+        host=_host(on_gpu=engine.plan is not None or engine.flavour.endswith("cuda")),
+        source_sha256=source_sha256,
+        inputs=[
+            _tensor(value, inputs[value.name])
+            for value in portable.graph.input
+            if value.name not in initial
+        ],
+        outputs=[_tensor(value, reference[value.name]) for value in portable.graph.output],
+        gates=[
+            GateInfo(
+                name=gate.name,
+                logits=gate.logits,
+                selection=gate.selection,
+                density=_density(reference, gate.logits, gate.selection),
+            )
+            for gate in gates_of(portable)
+        ],
+        ops=_ops(portable, lowered, engine.lowering),
+        files={},
+    )
+
+
+def _host(*, on_gpu: bool) -> Host:
+    here = Host(
+        system=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        python=platform.python_version(),
+    )
+    if not on_gpu:
+        return here
+    from pagdeploy.engines.nvidia.driver import driver, kernel_driver
+
+    answer = driver()
+    if not answer.gpus:  # a plan can be built for GPUs that are elsewhere
+        return here
+    gpu = answer.gpus[0]
+    facts = {
+        "gpu": gpu.name,
+        "compute_capability": gpu.compute_capability,
+        "driver": kernel_driver(),
+        "cuda": answer.cuda,
+    }
+    return here.model_copy(update=facts)
+
+
+def _tensor(value: onnx.ValueInfoProto, sample: npt.NDArray[Any]) -> Tensor:
+    finite = sample[np.isfinite(sample)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    dims = value.type.tensor_type.shape.dim
+    return Tensor(
+        name=value.name,
+        dtype=str(sample.dtype),
+        shape=[dim.dim_value or dim.dim_param or f"axis{k}" for k, dim in enumerate(dims)],
+        sample_shape=list(sample.shape),
+        sample_range=(low, high),
+    )
+
+
+def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
+    branches = reference[logits].shape[1]
+    counts = np.bincount(reference[selection].ravel(), minlength=branches)
+    return [round(float(count) / max(1, reference[selection].size), 4) for count in counts]
+
+
+def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto, lowering: str) -> list[OpInfo]:
+    from pagdeploy.ops import DOMAIN
+
+    # A pass names what it makes after the node that it replaces.
+    gathered = {n.name.rsplit("/", 1)[0] for n in lowered.graph.node if n.op_type == "ScatterND"}
+    otherwise = "plugin" if lowering == "plugin" else "dense"
+    return [
+        OpInfo(name=node.name, lowering="gather" if node.name in gathered else otherwise)
+        for node in portable.graph.node
+        if node.domain == DOMAIN and node.op_type == "PerforatedConv"
+    ]
