@@ -87,9 +87,9 @@ class RangeCollector:
 def least_squares_clip(magnitudes: npt.NDArray[np.float32], largest: float) -> float:
     """The clip of least mean squared error after symmetric quantization to 8 bits.
 
-    Minimising the squared error over a grid of clips is the "MSE" calibration of Wu et al. 2020
-    (Integer Quantization for Deep Learning Inference, arXiv 2004.09602, section 5.2 compares the
-    methods). Unlike a percentile it does not cut off a value's few large, meaningful numbers.
+    Range setting by mean squared error, searched on a grid: Nagel et al. 2021 (A White Paper on
+    Neural Network Quantization, arXiv 2106.08295, section 3.1). Unlike a percentile it does not
+    cut off a value's few large, meaningful numbers.
 
     Args:
         magnitudes: A sample of |x|, (n,).

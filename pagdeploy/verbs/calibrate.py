@@ -96,13 +96,14 @@ def _float16_neighbours(model: onnx.ModelProto) -> dict[str, list[str]]:
         for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     }
-    neighbours: dict[str, list[str]] = {name.removesuffix(SUFFIX): [] for name in half}
+    neighbours: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type in ("Cast", "Shape"):
             continue
-        for name in half.intersection([*node.input, *node.output]):
-            neighbours[name.removesuffix(SUFFIX)].append(node.name)
-    return {name: nodes for name, nodes in neighbours.items() if nodes}
+        for name in dict.fromkeys([*node.input, *node.output]):
+            if name in half:
+                neighbours.setdefault(name.removesuffix(SUFFIX), []).append(node.name)
+    return neighbours
 
 
 def _float_values(portable: onnx.ModelProto, present: set[str]) -> set[str]:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, Bundle, open_bundle
+from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, open_bundle
 from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, Comparison, compare
 from pagdeploy.check.gates import GateComparison, compare_gate
-from pagdeploy.errors import IncompatibleArtifact, UsageError
-from pagdeploy.measure.ranges import read_ranges
-from pagdeploy.precision import Precision
+from pagdeploy.errors import IncompatibleArtifact
 from pagdeploy.verbs import Progress, silent
+from pagdeploy.verbs.rounding import as_built, in_precision, settle, warnings_for
 
 if TYPE_CHECKING:
     import onnx
@@ -115,17 +114,17 @@ def verify(
             )
         portable = read_model(bundle.file("model.onnx"))
         engine = read_model(bundle.file(info.file))
-        rounded = _as_built(bundle, portable)
+        rounded = as_built(bundle, portable)
         if inputs is None:
             inputs, stored = bundle.arrays(SAMPLE_INPUTS), bundle.arrays(SAMPLE_OUTPUTS)
     else:
         portable = read_model(subject)
         if inputs is None:
             inputs = made_up_inputs(portable, example_shapes(portable, shapes or {}))
-        asked = _asked_for(portable, precision, keep_fp32, calibration)
+        asked = settle(portable, precision, keep_fp32, calibration)
         engine = lower(portable, lowering, precision=asked, emulated=True)
-        rounded = _in_precision(portable, asked)
-        warnings = _warnings(portable, asked, inputs if calibration is None else calibration)
+        rounded = in_precision(portable, asked)
+        warnings = warnings_for(portable, asked, inputs if calibration is None else calibration)
     verdict = verify_models(
         portable,
         engine,
@@ -138,56 +137,6 @@ def verify(
         progress=progress,
     )
     return replace(verdict, warnings=warnings)
-
-
-def _asked_for(
-    portable: onnx.ModelProto,
-    precision: str,
-    keep_fp32: Sequence[str],
-    calibration: Arrays | None,
-) -> Precision:
-    from pagdeploy.verbs.calibrate import calibrate
-
-    ranges = None
-    if precision == "int8" and calibration is not None:
-        seen = calibrate(portable, calibration)
-        ranges = {name: value.interval for name, value in seen.items()}
-    return Precision(precision, tuple(keep_fp32), ranges)
-
-
-def _as_built(bundle: Bundle, portable: onnx.ModelProto) -> onnx.ModelProto | None:
-    """As `_in_precision`, with what the bundle's manifest says."""
-    info = bundle.manifest.engine
-    ranges = None
-    if info.calibration is not None:
-        seen = read_ranges(bundle.file(info.calibration))
-        ranges = {name: value.interval for name, value in seen.items()}
-    try:
-        return _in_precision(portable, Precision(info.precision, tuple(info.keep_fp32), ranges))
-    except UsageError as problem:
-        raise IncompatibleArtifact(
-            f"{bundle.path} cannot be of the precision that its manifest tells"
-            f" ({problem.message.rstrip('.')}).",
-            remedy="Build it again.",
-        ) from None
-
-
-def _in_precision(portable: onnx.ModelProto, precision: Precision) -> onnx.ModelProto | None:
-    """The portable model in a precision, so that onnxruntime runs it; None for float32 itself."""
-    from pagdeploy.pipeline import lower
-
-    if not precision.is_half and precision.name != "int8":
-        return None
-    return lower(portable, "plugin", precision=precision, emulated=True)
-
-
-def _warnings(portable: onnx.ModelProto, asked: Precision, typical: Arrays) -> list[str]:
-    from pagdeploy.verbs.calibrate import calibrate, precision_warnings
-
-    if asked.name != "fp16":
-        return []
-    found = precision_warnings(portable, calibrate(portable, typical), asked)
-    return [warning.message for warning in found]
 
 
 def verify_models(

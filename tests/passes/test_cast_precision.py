@@ -201,6 +201,17 @@ def test_a_weight_that_float32_reads_too_is_kept_beside():
     }
 
 
+def test_a_weight_that_is_an_output_keeps_its_type():
+    model = portable("y = Conv (x, w, b)")
+    model.graph.output.append(helper.make_tensor_value_info("b", FLOAT, [2]))
+    lowered = lower(model, "dense", precision=Precision("fp16"))
+    onnx.checker.check_model(lowered, full_check=True)
+    types = element_types(lowered)
+    assert {name: types[name] for name in ("w", "b", "b.half")} == {
+        "w": HALF, "b": FLOAT, "b.half": HALF,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("precision", "half", "opset"), [("fp16", HALF, 17), ("bf16", BFLOAT, 22)])
 def test_operators_without_the_type_stay(precision, half, opset, caplog):
     with caplog.at_level(logging.INFO, "pagdeploy.passes"):

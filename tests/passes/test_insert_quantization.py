@@ -7,10 +7,12 @@ import logging
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pagdeploy.errors import UsageError
+from pagdeploy.passes import insert_quantization
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
 from tests.compare import scale_free_error
@@ -52,7 +54,7 @@ def network() -> onnx.ModelProto:
     )
 
 
-RANGES = {name: (-2.0, 5.0) for name in ("image", "x", "p", "q", "c", "logits")}
+RANGES = {name: (-2.0, 5.0) for name in ("image", "x", "p", "c", "logits")} | {"q": (-6.0, 0.5)}
 INT8 = Precision("int8", ranges=RANGES)
 
 
@@ -83,7 +85,8 @@ def test_weights_have_a_scale_per_output_channel_and_activations_one():
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     pairs = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert [node.input[0] for node in pairs] == ["x", "p", "q"]
-    assert {float(held[node.input[1]]) for node in pairs} == {np.float32(5 / 127)}
+    scales = [float(held[node.input[1]]) * 127 for node in pairs]
+    assert scales == pytest.approx([5, 5, 6])
     assert {int(held[node.input[2]]) for node in pairs} == {0}
 
 
@@ -173,6 +176,20 @@ def test_matrix_products_are_quantized_along_their_columns():
     np.testing.assert_allclose(weights["b"][1] * 127, [3, 20], rtol=1e-6)
     np.testing.assert_allclose(weights["c"][1] * 127, [20, 4], rtol=1e-6)
     assert [weights[name][2] for name in "bc"] == [1, 0]
+
+
+def test_an_activation_is_quantized_once_whoever_reads_it():
+    model = ir.from_proto(
+        onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        m (float[n, 2] x) => (float[n, 2] y) <float[2, 2] w = {1, 20, 3, -4}> {
+            a = MatMul (x, w) b = MatMul (a, w) c = MatMul (a, w)
+            d = Add (a, b) e = Add (c, d) y = MatMul (e, w)
+        }""")
+    )
+    assert insert_quantization.run(model, Precision("int8", ranges={"a": (-1.0, 1.0)})) == 2
+    (pair,) = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    readers = {str(use.node.outputs[0].name) for use in pair.inputs[0].uses()}
+    assert readers == {"a.quantized", "d"}, "a sum reads the value itself"
 
 
 @pytest.mark.parametrize("weight", [np.inf, np.nan])
