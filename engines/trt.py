@@ -18,7 +18,7 @@ from pagdeploy.engines.base import BuildOptions, Built
 from pagdeploy.engines.nvidia.compile import compile_plan
 from pagdeploy.engines.nvidia.driver import Gpu, gpus, kernel_driver, why_no_gpu
 from pagdeploy.engines.nvidia.network import custom_nodes, require_plugin_layers
-from pagdeploy.engines.nvidia.plugin_library import find_plugin_library
+from pagdeploy.engines.nvidia.plugin_library import find_plugin_library, read_plugin_library
 from pagdeploy.engines.nvidia.registry import load_libraries
 from pagdeploy.engines.nvidia.session import PlanSession, load_plan
 from pagdeploy.engines.nvidia.timing_cache import cache_path
@@ -70,7 +70,7 @@ class TensorRtEngine:
             raise EnvironmentProblem("TensorRT cannot build here.", remedy=problem)
         trt = _module()
         _require_known_options(options)
-        libraries = [*options.plugins, *_own_library(trt, model)]
+        libraries = [*options.plugins, *_own_library(trt, model, options.plugins)]
         load_libraries(trt, libraries, _major(trt))
         gpu = _gpu()
         cache = options.timing_cache
@@ -120,13 +120,15 @@ def _require_known_options(options: BuildOptions) -> None:
         )
 
 
-def _own_library(trt: Any, model: bytes) -> list[Path]:
-    """Our plugin library, if the model has nodes of ours."""
+def _own_library(trt: Any, model: bytes, given: Sequence[Path]) -> list[Path]:
+    """Our plugin library, if the model has nodes of ours and it is not given already."""
     import onnx
 
+    major = _major(trt)
     if not custom_nodes(onnx.ModelProto.FromString(model)):
         return []
-    major = _major(trt)
+    if any(read_plugin_library(path).tensorrt_major == major for path in given):
+        return []
     found = find_plugin_library(major)
     if found is None:
         raise EnvironmentProblem(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Session
     from pagdeploy.verbs.build import BuildResult
     from pagdeploy.verbs.export import ExportResult
-    from pagdeploy.verbs.verify import Verification
+    from pagdeploy.verbs.proof import Verification
 
 __all__ = ["__version__", "build", "export", "load", "verify"]
 __version__ = metadata.version("pagdeploy")

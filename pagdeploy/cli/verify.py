@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagdeploy.cli.console import (
+    HostCode,
     Inputs,
     Json,
     Quiet,
@@ -23,7 +24,7 @@ from pagdeploy.cli.console import (
 from pagdeploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from pagdeploy.verbs.verify import Verification
+    from pagdeploy.verbs.proof import Verification
 
 
 @reported
@@ -58,6 +59,14 @@ def verify(
             help="Typical inputs by name, one request per image: what int8 is scaled by.",
         ),
     ] = None,
+    graph_only: Annotated[
+        bool,
+        typer.Option(
+            "--graph-only",
+            help="Of a bundle with a plan: verify the graph that it was built from, on the CPU.",
+        ),
+    ] = False,
+    allow_host_code: HostCode = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -85,6 +94,8 @@ def verify(
             precision=precision or "fp32",
             keep_fp32=keep_fp32 or (),
             calibration=read_arrays(calibration_data) if calibration_data else None,
+            graph_only=graph_only,
+            allow_host_code=allow_host_code,
             progress=steps,
         )
     if as_json:

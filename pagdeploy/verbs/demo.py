@@ -177,7 +177,7 @@ class _Judge:
         """The row of one image, and the engine's outputs and selections."""
         from pagdeploy.graph.cost import count_cost
         from pagdeploy.measure.timing import time_in_turn
-        from pagdeploy.verbs.verify import verify_models
+        from pagdeploy.verbs.proof import verify_models
 
         inputs = {"image": image}  # (1, 3, H, W)
         verdict = verify_models(self.portable, self.engine, inputs)

@@ -56,19 +56,35 @@ def as_built(bundle: Bundle, portable: onnx.ModelProto) -> onnx.ModelProto | Non
     Raises:
         IncompatibleArtifact: the model cannot be of that precision, or the calibration is damaged.
     """
+    try:
+        return in_precision(portable, built_precision(bundle))
+    except UsageError as problem:
+        raise _contradiction(bundle, problem) from None
+
+
+def built_precision(bundle: Bundle) -> Precision:
+    """The precision that the bundle's manifest tells, with its calibration.
+
+    Raises:
+        IncompatibleArtifact: there is no such precision, or the calibration is damaged.
+    """
     info = bundle.manifest.engine
     ranges = None
     if info.calibration is not None:
         seen = read_ranges(bundle.file(info.calibration))
         ranges = {name: value.interval for name, value in seen.items()}
     try:
-        return in_precision(portable, Precision(info.precision, tuple(info.keep_fp32), ranges))
+        return Precision(info.precision, tuple(info.keep_fp32), ranges)
     except UsageError as problem:
-        raise IncompatibleArtifact(
-            f"{bundle.path} cannot be of the precision that its manifest tells"
-            f" ({problem.message.rstrip('.')}).",
-            remedy="Build it again.",
-        ) from None
+        raise _contradiction(bundle, problem) from None
+
+
+def _contradiction(bundle: Bundle, problem: UsageError) -> IncompatibleArtifact:
+    return IncompatibleArtifact(
+        f"{bundle.path} cannot be of the precision that its manifest tells"
+        f" ({problem.message.rstrip('.')}).",
+        remedy="Build it again.",
+    )
 
 
 def warnings_for(portable: onnx.ModelProto, precision: Precision, typical: Arrays) -> list[str]:

@@ -1,8 +1,9 @@
 """Verify: does the engine compute the function of the portable model?
 
-Three runs on the same inputs. The reference; the engine as deployed, whose decisions are counted
-against the reference's; and the engine with the reference's decisions forced in, so that one flip
-near a tie does not cascade and the numbers can be held to a bound.
+A bundle's graph runs as it is. A plan cannot be opened to show its gates or to have decisions
+forced into it, so plans that can are built from the same graph, and the bundle's own is held to
+them. An ONNX file is verified in a lowering; half precisions are emulated there (see
+`passes.emulate_half`), because onnxruntime's CPU kernels do not round every result.
 """
 
 from __future__ import annotations
@@ -12,57 +13,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import SAMPLE_INPUTS, SAMPLE_OUTPUTS, open_bundle
-from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, Comparison, compare
-from pagdeploy.check.gates import GateComparison, compare_gate
-from pagdeploy.errors import IncompatibleArtifact
+from pagdeploy.bundle import MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, Bundle, open_bundle
+from pagdeploy.check.compare import NETWORK_BOUNDS
+from pagdeploy.errors import IncompatibleArtifact, UsageError
 from pagdeploy.verbs import Progress, silent
-from pagdeploy.verbs.rounding import as_built, in_precision, settle, warnings_for
+from pagdeploy.verbs.proof import Runner, Verification, run_lowered, verify_models
+from pagdeploy.verbs.rounding import as_built, built_precision, in_precision, settle, warnings_for
 
 if TYPE_CHECKING:
     import onnx
-
-    from pagdeploy.graph.gates import Gate
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Verification:
-    """What was compared, and the verdict.
+class _Case:
+    """What is compared with what."""
 
-    Attributes:
-        subject: What was verified.
-        lowering: Of the engine.
-        precision: Of the engine; its bounds were used.
-        gates: One comparison a gate.
-        outputs: One comparison an output, with the reference's decisions forced in.
-        branches: One comparison an output, with random decisions forced into both, so that every
-            branch computes somewhere, also those that the inputs never choose.
-        ties: Names of gates that do not give an exact tie to the lowest index.
-        sample: The stored answers against the reference computed here; empty without a bundle.
-        reason: None if everything passed, else the first failure in one sentence.
-        warnings: What the range of a value says against the precision, one sentence each.
-    """
-
-    subject: str
+    portable: onnx.ModelProto
+    engine: onnx.ModelProto
+    rounded: onnx.ModelProto | None
+    inputs: Arrays
     lowering: str
     precision: str
-    gates: list[GateComparison]
-    outputs: list[Comparison]
-    branches: list[Comparison]
-    ties: list[str]
-    sample: list[Comparison]
-    reason: str | None
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing failed."""
-        return self.reason is None
+    stored: Arrays = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    runner: Runner = run_lowered
+    deployed: Arrays | None = None
 
 
 def verify(
@@ -74,13 +53,11 @@ def verify(
     precision: str = "fp32",
     keep_fp32: Sequence[str] = (),
     calibration: Arrays | None = None,
+    graph_only: bool = False,
+    allow_host_code: bool = False,
     progress: Progress = silent,
 ) -> Verification:
     """Verify a bundle, or a portable model against one of its lowerings.
-
-    A bundle's engine runs as it is. A lowering in half precision is emulated (see
-    `passes.emulate_half`): every result is rounded as a GPU would, which onnxruntime's CPU
-    kernels do not, and the ranges of the values are probed for what float16 cannot hold.
 
     Args:
         subject: A bundle or an ONNX file.
@@ -91,241 +68,116 @@ def verify(
         keep_fp32: Likewise; regular expressions of nodes that stay float32.
         calibration: Typical inputs for int8, and for the probe of fp16, where the default is the
             inputs themselves.
+        graph_only: Of a bundle with a plan, verify the graph that it was built from, in
+            onnxruntime; the plan itself is not run.
+        allow_host_code: As `load`.
         progress: Told of the steps.
 
     Raises:
-        UsageError, EnvironmentProblem, IncompatibleArtifact, BuildFailed: as `build`.
+        UsageError, EnvironmentProblem, IncompatibleArtifact, BuildFailed: as `build` and `load`.
     """
+    progress(f"read {subject}", 1, 3)
+    if subject.is_dir():
+        case = _of_bundle(open_bundle(subject), inputs, graph_only, allow_host_code)
+    elif graph_only:
+        raise UsageError(
+            f"The option --graph-only belongs to a bundle, and {subject} is a file.",
+            remedy="Leave it out: of an ONNX file, the graph is all that there is.",
+        )
+    else:
+        case = _of_file(subject, inputs, shapes or {}, lowering, precision, keep_fp32, calibration)
+    verdict = verify_models(
+        case.portable,
+        case.engine,
+        case.inputs,
+        subject=f"the graph of {subject}" if graph_only else str(subject),
+        lowering=case.lowering,
+        precision=case.precision,
+        rounded=case.rounded,
+        stored=case.stored,
+        runner=case.runner,
+        deployed=case.deployed,
+        progress=progress,
+    )
+    return replace(verdict, warnings=list(case.warnings))
+
+
+def _of_bundle(
+    bundle: Bundle, inputs: Arrays | None, graph_only: bool, allow_host_code: bool
+) -> _Case:
+    from pagdeploy.graph.read import read_model
+
+    info = bundle.manifest.engine
+    if info.precision not in NETWORK_BOUNDS:
+        raise IncompatibleArtifact(
+            f"{bundle.path} is of the unknown precision {info.precision!r}.",
+            remedy="Update pagdeploy, or build the bundle again with this one.",
+        )
+    portable = read_model(bundle.file(MODEL))
+    given = bundle.arrays(SAMPLE_INPUTS) if inputs is None else inputs
+    case = _Case(
+        portable=portable,
+        engine=portable,
+        rounded=as_built(bundle, portable),
+        inputs=given,
+        lowering=info.lowering,
+        precision=info.precision,
+        stored=bundle.arrays(SAMPLE_OUTPUTS) if inputs is None else {},
+    )
+    if info.plan is None:
+        if graph_only:
+            raise UsageError(
+                f"The engine of {bundle.path} is a graph, which runs here.",
+                remedy="Leave --graph-only out.",
+            )
+        return replace(case, engine=read_model(bundle.file(info.file)))
+    return _of_plan(bundle, case, graph_only, allow_host_code)
+
+
+def _of_plan(bundle: Bundle, case: _Case, graph_only: bool, allow_host_code: bool) -> _Case:
+    from pagdeploy.ops.bodies import attach_bodies
+    from pagdeploy.pipeline import lower
+    from pagdeploy.verbs.plan_runner import PlanRunner
+    from pagdeploy.verbs.session import open_session
+
+    asked = built_precision(bundle)
+    if graph_only:
+        graph = lower(case.portable, case.lowering, precision=asked, emulated=True)
+        return replace(case, engine=attach_bodies(graph))
+    # First: it is refused where there is no GPU, and what follows would only take time.
+    session = open_session(bundle, host_code=allow_host_code)
+    return replace(
+        case,
+        engine=lower(case.portable, case.lowering, precision=asked),
+        runner=PlanRunner(bundle),
+        deployed=session.run(case.inputs),
+    )
+
+
+def _of_file(
+    path: Path,
+    inputs: Arrays | None,
+    shapes: Mapping[str, Sequence[int]],
+    lowering: str,
+    precision: str,
+    keep_fp32: Sequence[str],
+    calibration: Arrays | None,
+) -> _Case:
     from pagdeploy.graph.read import read_model
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
 
-    progress(f"read {subject}", 1, 3)
-    stored: Arrays = {}
-    warnings: list[str] = []
-    if subject.is_dir():
-        bundle = open_bundle(subject)
-        info = bundle.manifest.engine
-        lowering, precision = info.lowering, info.precision
-        if precision not in NETWORK_BOUNDS:
-            raise IncompatibleArtifact(
-                f"{subject} is of the unknown precision {precision!r}.",
-                remedy="Update pagdeploy, or build the bundle again with this one.",
-            )
-        portable = read_model(bundle.file("model.onnx"))
-        engine = read_model(bundle.file(info.file))
-        rounded = as_built(bundle, portable)
-        if inputs is None:
-            inputs, stored = bundle.arrays(SAMPLE_INPUTS), bundle.arrays(SAMPLE_OUTPUTS)
-    else:
-        portable = read_model(subject)
-        if inputs is None:
-            inputs = made_up_inputs(portable, example_shapes(portable, shapes or {}))
-        asked = settle(portable, precision, keep_fp32, calibration)
-        engine = lower(portable, lowering, precision=asked, emulated=True)
-        rounded = in_precision(portable, asked)
-        warnings = warnings_for(portable, asked, inputs if calibration is None else calibration)
-    verdict = verify_models(
-        portable,
-        engine,
-        inputs,
-        subject=str(subject),
+    portable = read_model(path)
+    given = inputs
+    if given is None:
+        given = made_up_inputs(portable, example_shapes(portable, shapes))
+    asked = settle(portable, precision, keep_fp32, calibration)
+    return _Case(
+        portable=portable,
+        engine=lower(portable, lowering, precision=asked, emulated=True),
+        rounded=in_precision(portable, asked),
+        inputs=given,
         lowering=lowering,
         precision=precision,
-        rounded=rounded,
-        stored=stored,
-        progress=progress,
+        warnings=warnings_for(portable, asked, given if calibration is None else calibration),
     )
-    return replace(verdict, warnings=warnings)
-
-
-def verify_models(
-    portable: onnx.ModelProto,
-    engine: onnx.ModelProto,
-    inputs: Arrays,
-    *,
-    subject: str = "engine",
-    lowering: str = "",
-    precision: str = "fp32",
-    rounded: onnx.ModelProto | None = None,
-    stored: Arrays | None = None,
-    progress: Progress = silent,
-) -> Verification:
-    """Verify a lowered model against the portable one that it was made from.
-
-    Args:
-        portable: With our nodes.
-        engine: Lowered; its selections keep their names.
-        inputs: By name.
-        subject: What to call it in the report.
-        lowering: Likewise.
-        precision: Of the engine: a key of NETWORK_BOUNDS.
-        rounded: The portable model in that precision; default: as it is. Random decisions drive
-            values to where no calibration saw them, so there the two are compared with each
-            other, and only the lowering is judged.
-        stored: Earlier answers of the reference to the same inputs, by name.
-        progress: Told of steps 2 and 3.
-    """
-    from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
-    from pagdeploy.graph.read import graphs_of
-    from pagdeploy.ops.bodies import attach_bodies
-    from pagdeploy.verbs.reference import run_reference
-
-    progress("run the reference", 2, 3)
-    reference = run_reference(portable, inputs)
-    graphs = graphs_of(portable)
-    read = {name for graph in graphs for node in graph.node for name in node.input}
-    read |= {value.name for graph in graphs for value in graph.output}
-    # A gate that nobody asks decides nothing, and lowering drops it.
-    gates = [gate for gate in gates_of(portable) if gate.selection in read]
-    selections = [gate.selection for gate in gates]
-    visible = [name for name in selections if name in _values(engine)]
-
-    progress("run the engine", 3, 3)
-    free = run_lowered(expose(engine, visible), inputs)
-    decided = {name: reference[name] for name in visible}
-    forced_engine = force_selections(expose(engine, [gate.logits for gate in gates]), visible)
-    forced = run_lowered(forced_engine, {**inputs, **decided})
-
-    bound = NETWORK_BOUNDS[precision]
-    names = [value.name for value in portable.graph.output]
-    outputs = [compare(n, forced[n], reference[n], bound) for n in names if n in forced]
-    compared = [
-        compare_gate(
-            gate.name,
-            reference[gate.logits],
-            reference[gate.selection],
-            free[gate.selection],
-            forced.get(gate.selection + OWN, free[gate.selection]),
-            precision,
-            forced.get(gate.logits, inputs.get(gate.logits)),
-        )
-        for gate in gates
-        if gate.selection in visible
-    ]
-    branches: list[Comparison] = []
-    ties: list[str] = []
-    if visible:
-        given = {**inputs, **_random_decisions(gates, visible, reference)}
-        whole = attach_bodies(portable if rounded is None else rounded)
-        other = run_lowered(force_selections(whole, visible), given)
-        mine = run_lowered(force_selections(engine, visible), given)
-        close = bound if rounded is None else LOWERING_BOUNDS[precision]
-        branches = [compare(n, mine[n], other[n], close) for n in names if n in mine]
-        ties = _wrong_ties(engine, gates, visible, {**inputs, **decided}, reference)
-    sample = [
-        compare(name, reference[name], array, NETWORK_BOUNDS["fp32"])
-        for name, array in (stored or {}).items()
-        if name in reference and np.issubdtype(array.dtype, np.floating)
-    ]
-    verdict = Verification(
-        subject, lowering, precision, compared, outputs, branches, ties, sample, reason=None
-    )
-    return replace(verdict, reason=_first_failure(portable, gates, visible, reference, verdict))
-
-
-def _random_decisions(
-    gates: Sequence[Gate], visible: Sequence[str], reference: Arrays
-) -> dict[str, npt.NDArray[Any]]:
-    """Decisions that no input asked for: every branch of every gate, spread evenly."""
-    rng = np.random.default_rng(0)
-    return {
-        gate.selection: rng.integers(
-            0, reference[gate.logits].shape[1], reference[gate.selection].shape, np.int32
-        )
-        for gate in gates
-        if gate.selection in visible
-    }
-
-
-def _wrong_ties(
-    engine: onnx.ModelProto,
-    gates: Sequence[Gate],
-    visible: Sequence[str],
-    inputs: Arrays,
-    reference: Arrays,
-) -> list[str]:
-    """Gates that decide logits with many exact ties otherwise than by the lowest index."""
-    from pagdeploy.graph.gates import OWN, force_logits, force_selections
-
-    rng = np.random.default_rng(1)
-    produced = _values(engine)
-    asked = [g for g in gates if g.selection in visible and g.logits in produced]
-    tied = {
-        name: rng.integers(0, 2, reference[name].shape).astype(reference[name].dtype)
-        for name in (gate.logits for gate in asked)
-    }
-    # In this order: forcing drops the types that the graph notes, and logits may be of any.
-    forced = force_selections(force_logits(engine, list(tied)), visible)
-    answers = run_lowered(forced, {**inputs, **tied})
-    return [
-        g.name
-        for g in asked
-        if not np.array_equal(answers[g.selection + OWN], tied[g.logits].argmax(1)[:, None])
-    ]
-
-
-def run_lowered(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """Run a model in stock onnxruntime on those of the inputs that it has."""
-    from pagdeploy.engines.ort import OnnxRuntimeEngine
-
-    wanted = {value.name for value in model.graph.input}
-    session = OnnxRuntimeEngine().load(model.SerializeToString())
-    return session.run({name: array for name, array in inputs.items() if name in wanted})
-
-
-def _first_failure(
-    portable: onnx.ModelProto,
-    gates: Sequence[Gate],
-    visible: Sequence[str],
-    reference: Arrays,
-    verdict: Verification,
-) -> str | None:
-    for gate in gates:
-        if np.isnan(reference[gate.logits]).any():
-            return f"The logits of gate {gate.name!r} hold NaN in the reference itself."
-        if gate.selection not in visible:
-            return f"The engine does not show the decisions of gate {gate.name!r}."
-    for decided in verdict.gates:
-        if decided.unexplained:
-            return (
-                f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"
-                f" differently, by a margin of up to {decided.worst_margin:.3g} in the logits"
-                f" (the bound is {decided.margin_bound:.3g})."
-            )
-        if decided.misread:
-            return (
-                f"Gate {decided.name!r} decides {decided.misread} of {decided.pixels} pixels not as"
-                " its own logits say: the lowest index of the largest one."
-            )
-        if not decided.passed:
-            return (
-                f"The logits of gate {decided.name!r} differ by {decided.logit_error:.3g} (the"
-                f" bound is {decided.margin_bound:.3g})."
-            )
-    missing = {value.name for value in portable.graph.output} - {o.name for o in verdict.outputs}
-    if missing:
-        return f"The engine lacks the output {sorted(missing)[0]!r}."
-    for outputs, when in (
-        (verdict.outputs, ""),
-        (verdict.branches, " where every branch is taken somewhere"),
-    ):
-        for output in outputs:
-            if not output.passed:
-                return (
-                    f"Output {output.name!r} differs by {output.error:.3g} of its scale{when} (the"
-                    f" bound is {output.bound:.3g}), most at {output.worst}."
-                )
-    if verdict.ties:
-        return f"Gate {verdict.ties[0]!r} does not give an exact tie to the lowest index."
-    for stored in verdict.sample:
-        if not stored.passed:
-            return (
-                f"The reference computes {stored.name!r} otherwise on this machine than where the"
-                f" bundle was built: {stored.error:.3g} of its scale."
-            )
-    return None
-
-
-def _values(model: onnx.ModelProto) -> set[str]:
-    return {name for node in model.graph.node for name in node.output}

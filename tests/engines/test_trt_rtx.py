@@ -151,6 +151,16 @@ def test_running_without_a_gpu_is_refused_before_the_runtime(
         assert fault["error"] == "The plan needs an NVIDIA GPU, and there is none here."
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graph_of_a_plan_is_verified_where_no_gpu_is(
+    precision: str, command: Command, model_file: Path, tmp_path: Path
+) -> None:
+    path = built(command, model_file, tmp_path / "m.pagbundle", "--precision", precision, *SHAPES)
+    done = command("verify", path, "--graph-only")
+    assert done.returncode == 0, done.stderr
+    assert f"verified: the graph of {path} (dense, {precision})" in " ".join(done.stdout.split())
+
+
 def test_progress_shows_the_builders_steps(
     command: Command, model_file: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
 from pagdeploy.verbs.calibrate import calibrate
 from pagdeploy.verbs.export import export
-from pagdeploy.verbs.verify import Verification, verify_models
+from pagdeploy.verbs.proof import Verification, verify_models
 
 torch = pytest.importorskip("torch", reason="the networks are exported from PyTorch")
 
@@ -157,8 +157,8 @@ def test_gates_in_float32_are_what_keeps_the_decisions(networks, images, monkeyp
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_and_empty_masks_compute_in_half_precision_too(networks, images, name):
     from pagdeploy.graph.gates import force_selections, gates_of
+    from pagdeploy.verbs.proof import run_lowered
     from pagdeploy.verbs.reference import run_reference
-    from pagdeploy.verbs.verify import run_lowered
 
     model = networks[name]
     selections = [gate.selection for gate in gates_of(model)]

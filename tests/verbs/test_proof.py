@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from pagdeploy.pipeline import lower
-from pagdeploy.verbs.verify import verify_models
+from pagdeploy.verbs.proof import verify_models
 
 # The bias of the gate makes every pixel take branch 0; branches 1 and 2 are never asked for.
 MODEL = onnx.parser.parse_model("""

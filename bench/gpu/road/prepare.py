@@ -20,7 +20,7 @@ from pagdeploy.ops.bodies import attach_bodies
 from pagdeploy.ops.derive import register_schemas
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
-from pagdeploy.verbs.verify import run_lowered
+from pagdeploy.verbs.proof import run_lowered
 from road.cases import Arrays, Case, Feed, Gate, sampled, write_cases
 from road.networks import Network, networks
 

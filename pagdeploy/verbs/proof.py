@@ -1,0 +1,284 @@
+"""The proof: a lowered model held to the portable one that it was made from.
+
+Three runs on the same inputs. The reference; the engine as deployed, whose decisions are counted
+against the reference's; and the engine with the reference's decisions forced in, so that one flip
+near a tie does not cascade and the numbers can be held to a bound. Two more on what no input asks
+for: random decisions, and logits full of ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, Comparison, compare
+from pagdeploy.check.gates import GateComparison, compare_gate
+from pagdeploy.verbs import Progress, silent
+
+if TYPE_CHECKING:
+    import onnx
+
+    from pagdeploy.graph.gates import Gate
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Runner = Callable[["onnx.ModelProto", Arrays], dict[str, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and the verdict.
+
+    Attributes:
+        subject: What was verified.
+        lowering: Of the engine.
+        precision: Of the engine; its bounds were used.
+        gates: One comparison a gate.
+        outputs: One comparison an output, with the reference's decisions forced in.
+        branches: One comparison an output, with random decisions forced into both, so that every
+            branch computes somewhere, also those that the inputs never choose.
+        ties: Names of gates that do not give an exact tie to the lowest index.
+        sample: The stored answers against the reference computed here; empty without a bundle.
+        reason: None if everything passed, else the first failure in one sentence.
+        plan: The bundle's own plan against one that shows its gates, both running freely; empty
+            where the engine is a graph. Where such a plan flips against the reference, this one
+            may flip at other pixels, and then only the gates are judged.
+        warnings: What the range of a value says against the precision, one sentence each.
+    """
+
+    subject: str
+    lowering: str
+    precision: str
+    gates: list[GateComparison]
+    outputs: list[Comparison]
+    branches: list[Comparison]
+    ties: list[str]
+    sample: list[Comparison]
+    reason: str | None
+    plan: list[Comparison] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.reason is None
+
+
+def verify_models(
+    portable: onnx.ModelProto,
+    engine: onnx.ModelProto,
+    inputs: Arrays,
+    *,
+    subject: str = "engine",
+    lowering: str = "",
+    precision: str = "fp32",
+    rounded: onnx.ModelProto | None = None,
+    stored: Arrays | None = None,
+    runner: Runner | None = None,
+    deployed: Arrays | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """Verify a lowered model against the portable one that it was made from.
+
+    Args:
+        portable: With our nodes.
+        engine: Lowered; its selections keep their names.
+        inputs: By name.
+        subject: What to call it in the report.
+        lowering: Likewise.
+        precision: Of the engine: a key of NETWORK_BOUNDS.
+        rounded: The portable model in that precision; default: as it is. Random decisions drive
+            values to where no calibration saw them, so there the two are compared with each
+            other, and only the lowering is judged.
+        stored: Earlier answers of the reference to the same inputs, by name.
+        runner: Runs `engine` and its variants; default: `run_lowered`.
+        deployed: Answers of a plan that cannot be opened, held to what `runner` says of the graph
+            that it was built from.
+        progress: Told of steps 2 and 3.
+    """
+    from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
+    from pagdeploy.graph.read import graphs_of
+    from pagdeploy.ops.bodies import attach_bodies
+    from pagdeploy.verbs.reference import run_reference
+
+    progress("run the reference", 2, 3)
+    reference = run_reference(portable, inputs)
+    graphs = graphs_of(portable)
+    read = {name for graph in graphs for node in graph.node for name in node.input}
+    read |= {value.name for graph in graphs for value in graph.output}
+    # A gate that nobody asks decides nothing, and lowering drops it.
+    gates = [gate for gate in gates_of(portable) if gate.selection in read]
+    selections = [gate.selection for gate in gates]
+    visible = [name for name in selections if name in _values(engine)]
+
+    progress("run the engine", 3, 3)
+    run = runner or run_lowered
+    free = run(expose(engine, visible), inputs)
+    decided = {name: reference[name] for name in visible}
+    forced_engine = force_selections(expose(engine, [gate.logits for gate in gates]), visible)
+    forced = run(forced_engine, {**inputs, **decided})
+
+    bound = NETWORK_BOUNDS[precision]
+    names = [value.name for value in portable.graph.output]
+    outputs = [compare(n, forced[n], reference[n], bound) for n in names if n in forced]
+    compared = [
+        compare_gate(
+            gate.name,
+            reference[gate.logits],
+            reference[gate.selection],
+            free[gate.selection],
+            forced.get(gate.selection + OWN, free[gate.selection]),
+            precision,
+            forced.get(gate.logits, inputs.get(gate.logits)),
+        )
+        for gate in gates
+        if gate.selection in visible
+    ]
+    branches: list[Comparison] = []
+    ties: list[str] = []
+    if visible:
+        given = {**inputs, **_random_decisions(gates, visible, reference)}
+        whole = attach_bodies(portable if rounded is None else rounded)
+        other = run_lowered(force_selections(whole, visible), given)
+        mine = run(force_selections(engine, visible), given)
+        close = bound if rounded is None else LOWERING_BOUNDS[precision]
+        branches = [compare(n, mine[n], other[n], close) for n in names if n in mine]
+        ties = _wrong_ties(run, engine, gates, visible, {**inputs, **decided}, reference)
+    sample = [
+        compare(name, reference[name], array, NETWORK_BOUNDS["fp32"])
+        for name, array in (stored or {}).items()
+        if name in reference and np.issubdtype(array.dtype, np.floating)
+    ]
+    own = deployed or {}
+    plan = [compare(n, own[n], free[n], bound) for n in names if n in own and n in free]
+    verdict = Verification(
+        subject,
+        lowering,
+        precision,
+        compared,
+        outputs,
+        branches,
+        ties,
+        sample,
+        reason=None,
+        plan=plan,
+    )
+    return replace(verdict, reason=_first_failure(portable, gates, visible, reference, verdict))
+
+
+def _random_decisions(
+    gates: Sequence[Gate], visible: Sequence[str], reference: Arrays
+) -> dict[str, npt.NDArray[Any]]:
+    """Decisions that no input asked for: every branch of every gate, spread evenly."""
+    rng = np.random.default_rng(0)
+    return {
+        gate.selection: rng.integers(
+            0, reference[gate.logits].shape[1], reference[gate.selection].shape, np.int32
+        )
+        for gate in gates
+        if gate.selection in visible
+    }
+
+
+def _wrong_ties(
+    run: Runner,
+    engine: onnx.ModelProto,
+    gates: Sequence[Gate],
+    visible: Sequence[str],
+    inputs: Arrays,
+    reference: Arrays,
+) -> list[str]:
+    """Gates that decide logits with many exact ties otherwise than by the lowest index."""
+    from pagdeploy.graph.gates import OWN, force_logits, force_selections
+
+    rng = np.random.default_rng(1)
+    produced = _values(engine)
+    asked = [g for g in gates if g.selection in visible and g.logits in produced]
+    tied = {
+        name: rng.integers(0, 2, reference[name].shape).astype(reference[name].dtype)
+        for name in (gate.logits for gate in asked)
+    }
+    # In this order: forcing drops the types that the graph notes, and logits may be of any.
+    forced = force_selections(force_logits(engine, list(tied)), visible)
+    answers = run(forced, {**inputs, **tied})
+    return [
+        g.name
+        for g in asked
+        if not np.array_equal(answers[g.selection + OWN], tied[g.logits].argmax(1)[:, None])
+    ]
+
+
+def run_lowered(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Run a model in stock onnxruntime on those of the inputs that it has."""
+    from pagdeploy.engines.ort import OnnxRuntimeEngine
+
+    wanted = {value.name for value in model.graph.input}
+    session = OnnxRuntimeEngine().load(model.SerializeToString())
+    return session.run({name: array for name, array in inputs.items() if name in wanted})
+
+
+def _first_failure(
+    portable: onnx.ModelProto,
+    gates: Sequence[Gate],
+    visible: Sequence[str],
+    reference: Arrays,
+    verdict: Verification,
+) -> str | None:
+    for gate in gates:
+        if np.isnan(reference[gate.logits]).any():
+            return f"The logits of gate {gate.name!r} hold NaN in the reference itself."
+        if gate.selection not in visible:
+            return f"The engine does not show the decisions of gate {gate.name!r}."
+    for decided in verdict.gates:
+        if decided.unexplained:
+            return (
+                f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"
+                f" differently, by a margin of up to {decided.worst_margin:.3g} in the logits"
+                f" (the bound is {decided.margin_bound:.3g})."
+            )
+        if decided.misread:
+            return (
+                f"Gate {decided.name!r} decides {decided.misread} of {decided.pixels} pixels not as"
+                " its own logits say: the lowest index of the largest one."
+            )
+        if not decided.passed:
+            return (
+                f"The logits of gate {decided.name!r} differ by {decided.logit_error:.3g} (the"
+                f" bound is {decided.margin_bound:.3g})."
+            )
+    missing = {value.name for value in portable.graph.output} - {o.name for o in verdict.outputs}
+    if missing:
+        return f"The engine lacks the output {sorted(missing)[0]!r}."
+    for outputs, when in (
+        (verdict.outputs, ""),
+        (verdict.branches, " where every branch is taken somewhere"),
+    ):
+        for output in outputs:
+            if not output.passed:
+                return (
+                    f"Output {output.name!r} differs by {output.error:.3g} of its scale{when} (the"
+                    f" bound is {output.bound:.3g}), most at {output.worst}."
+                )
+    if verdict.ties:
+        return f"Gate {verdict.ties[0]!r} does not give an exact tie to the lowest index."
+    undecided = any(gate.flips for gate in verdict.gates)
+    for output in verdict.plan:
+        if not output.passed and not undecided:
+            return (
+                f"The plan's output {output.name!r} differs by {output.error:.3g} of its scale from"
+                f" a plan of the same graph (the bound is {output.bound:.3g})."
+            )
+    for stored in verdict.sample:
+        if not stored.passed:
+            return (
+                f"The reference computes {stored.name!r} otherwise on this machine than where the"
+                f" bundle was built: {stored.error:.3g} of its scale."
+            )
+    return None
+
+
+def _values(model: onnx.ModelProto) -> set[str]:
+    return {name for node in model.graph.node for name in node.output}
