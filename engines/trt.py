@@ -8,16 +8,17 @@ process.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pagdeploy.bundle import ENGINE_PLAN
 from pagdeploy.engines.base import BuildOptions, Built
+from pagdeploy.engines.nvidia.bindings import import_bindings
 from pagdeploy.engines.nvidia.compile import compile_plan
 from pagdeploy.engines.nvidia.driver import Gpu, gpus, kernel_driver, why_no_gpu
-from pagdeploy.engines.nvidia.network import custom_nodes, require_plugin_layers
+from pagdeploy.engines.nvidia.inspection import require_as_asked
+from pagdeploy.engines.nvidia.network import custom_nodes
 from pagdeploy.engines.nvidia.plugin_library import find_plugin_library, read_plugin_library
 from pagdeploy.engines.nvidia.registry import load_libraries
 from pagdeploy.engines.nvidia.session import PlanSession, load_plan
@@ -69,23 +70,21 @@ class TensorRtEngine:
         if problem := self.available():
             raise EnvironmentProblem("TensorRT cannot build here.", remedy=problem)
         trt = _module()
-        _require_known_options(options)
+        _require_known_options(trt, options)
         libraries = [*options.plugins, *_own_library(trt, model, options.plugins)]
         load_libraries(trt, libraries, _major(trt))
         gpu = _gpu()
-        cache = options.timing_cache
-        if options.use_timing_cache and cache is None:
-            cache = cache_path(f"tensorrt-{trt.__version__}", gpu.name, kernel_driver() or "")
+        kept = cache_path(f"tensorrt-{trt.__version__}", gpu.name, kernel_driver() or "")
         built = compile_plan(
             trt,
             model,
             options,
             plugins=libraries,
             compute_capabilities=[gpu.compute_capability],
-            cache=cache if options.use_timing_cache else None,
+            cache=(options.timing_cache or kept) if options.use_timing_cache else None,
         )
         session = load_plan(trt, self.name, built.content, built.plan, host_code=True)
-        require_plugin_layers(session.layers(), model)
+        require_as_asked(session.layers(), [*session.inputs, *session.outputs], model)
         return built
 
     def load(
@@ -112,7 +111,18 @@ class TensorRtEngine:
         return load_plan(trt, self.name, engine, plan, host_code)
 
 
-def _require_known_options(options: BuildOptions) -> None:
+def _require_known_options(trt: Any, options: BuildOptions) -> None:
+    if options.precision == "bf16" and _major(trt) < 10:
+        raise UsageError(
+            f"TensorRT {trt.__version__} does not compute in bf16.",
+            remedy="Choose fp16, or install TensorRT 10 or later.",
+        )
+    if not options.use_timing_cache and (
+        options.timing_cache is not None or options.error_on_timing_cache_miss
+    ):
+        raise UsageError(
+            "A timing cache is asked for and forbidden.", remedy="Leave --no-timing-cache out."
+        )
     if options.compute_capabilities:
         raise UsageError(
             "TensorRT builds for the GPU of this machine.",
@@ -157,29 +167,10 @@ def _module() -> Any:
         EnvironmentProblem: they are not installed, lack their libraries, or are of a version that
             we do not know.
     """
-    try:
-        trt = importlib.import_module("tensorrt")
-    except ModuleNotFoundError as problem:
-        if problem.name != "tensorrt":
-            raise _broken(problem) from None
-        raise EnvironmentProblem.missing_extra(
-            "tensorrt", "tensorrt", "Building for TensorRT"
-        ) from None
-    except Exception as problem:  # ctypes and the bindings raise several types of their own
-        raise _broken(problem) from None
-    if not hasattr(trt, "Builder"):
-        raise _broken(AttributeError("the module has no Builder"))
+    trt = import_bindings(("tensorrt",), "tensorrt", "Building for TensorRT")
     if _major(trt) not in SUPPORTED:
         raise EnvironmentProblem(
             f"TensorRT {trt.__version__} is not supported.",
             remedy="Install it as: pip install 'pagdeploy[tensorrt]'",
         )
     return trt
-
-
-def _broken(problem: Exception) -> EnvironmentProblem:
-    text = str(problem).splitlines()[0].rstrip(".") if str(problem) else type(problem).__name__
-    return EnvironmentProblem(
-        f"TensorRT's Python module is installed, but does not work ({text}).",
-        remedy="See with 'pagdeploy doctor' which of its libraries are missing.",
-    )

@@ -7,13 +7,13 @@ it gains over the exported model is TensorRT's fusion, not perforation.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pagdeploy.bundle import ENGINE_PLAN
 from pagdeploy.engines.base import BuildOptions, Built
+from pagdeploy.engines.nvidia.bindings import import_bindings
 from pagdeploy.engines.nvidia.compile import compile_plan
 from pagdeploy.engines.nvidia.driver import why_no_gpu
 from pagdeploy.engines.nvidia.session import PlanSession, load_plan
@@ -110,7 +110,7 @@ class TensorRtRtxEngine:
         """
         if problem := self.runnable():
             raise EnvironmentProblem("A TensorRT-RTX plan cannot be run here.", remedy=problem)
-        return load_plan(_module(), self.name, engine, plan)
+        return load_plan(_module(), self.name, engine, plan, host_code)
 
 
 def _capabilities(trt: Any, precision: str) -> dict[str, Any]:
@@ -126,12 +126,4 @@ def _capabilities(trt: Any, precision: str) -> dict[str, Any]:
 
 @functools.cache
 def _module() -> Any:
-    for name in _MODULES:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as problem:
-            if problem.name != name:
-                raise
-    raise EnvironmentProblem.missing_extra(
-        "tensorrt-rtx", "tensorrt-rtx", "Building for TensorRT-RTX"
-    )
+    return import_bindings(_MODULES, "tensorrt-rtx", "Building for TensorRT-RTX")

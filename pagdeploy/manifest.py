@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 FORMAT_VERSION = 2
 
@@ -60,6 +60,8 @@ class PlanInfo(_Part):
         hardware_compatibility: "none", "ampere_plus" or "same_compute_capability".
         compute_capabilities: Of the GPUs that it was built for, such as "8.9".
         timing_cache: File of the bundle with TensorRT's measurements.
+        builder_optimization_level: As asked; None is TensorRT's own.
+        memory_pools: As asked, in bytes by pool.
     """
 
     profiles: list[dict[str, Profile]]
@@ -69,6 +71,8 @@ class PlanInfo(_Part):
     hardware_compatibility: str = "none"
     compute_capabilities: list[str] = []
     timing_cache: str | None = None
+    builder_optimization_level: int | None = None
+    memory_pools: dict[str, int] = {}
 
 
 class EngineInfo(_Part):
@@ -86,11 +90,11 @@ class EngineInfo(_Part):
         plan: Of a TensorRT engine.
     """
 
-    flavour: str
+    flavour: Literal["onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"]
     version: str
     file: str
-    lowering: str
-    precision: str
+    lowering: Literal["gather", "dense", "plugin", "native"]
+    precision: Literal["fp32", "tf32", "fp16", "bf16", "int8"]
     keep_fp32: list[str] = []
     calibration: str | None = None
     measured_ms: dict[str, float] = {}
@@ -124,6 +128,17 @@ class Manifest(_Part):
     ops: list[OpInfo]
     files: dict[str, str]
     digest: str = ""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        """Refuse what no build writes: later code relies on it."""
+        plan = self.engine.plan
+        if (plan is not None) != self.engine.flavour.startswith("tensorrt"):
+            raise ValueError("a plan belongs to TensorRT, and TensorRT to a plan")
+        names = {tensor.name for tensor in self.inputs}
+        if plan is not None and not all(set(p) <= names for p in plan.profiles):
+            raise ValueError("a profile is of an input")
+        return self
 
 
 def digest_of(content: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pagdeploy.engines.nvidia import timing_cache
 from pagdeploy.engines.nvidia.configure import make_config
 from pagdeploy.engines.nvidia.log import last_error, make_log
 from pagdeploy.engines.nvidia.network import parse_network, runtime_name
-from pagdeploy.errors import BuildFailed
+from pagdeploy.errors import BuildFailed, UsageError
 from pagdeploy.manifest import PlanInfo
 
 Adjust = Callable[[Any], None]
@@ -51,9 +51,7 @@ def compile_plan(
     config = make_config(trt, builder, network, options, embedded)
     if adjust is not None:
         adjust(config)
-    notes = []
-    if cache is not None and not timing_cache.attach(config, cache, options.timing_cache_seed):
-        notes.append(f"The first build here measures every kernel; {cache} makes later ones quick.")
+    notes = [] if cache is None else _use_cache(config, cache, options)
     content = builder.build_serialized_network(network, config)
     if content is None:
         raise BuildFailed(
@@ -67,11 +65,37 @@ def compile_plan(
         version_compatible=options.version_compatible,
         hardware_compatibility=options.hardware_compatibility,
         compute_capabilities=list(compute_capabilities),
+        builder_optimization_level=options.builder_optimization_level,
+        memory_pools=dict(options.memory_pools),
     )
     return Built(
         content=bytes(content),
         plan=info,
         plugins=tuple(plugins),
-        timing_cache=None if cache is None else timing_cache.keep(config, cache),
+        timing_cache=None if cache is None else _keep_cache(config, cache, notes),
         notes=notes,
     )
+
+
+def _use_cache(config: Any, cache: Path, options: BuildOptions) -> list[str]:
+    """Attach the cache; returns what the user should know of it."""
+    named = options.timing_cache is not None
+    seed = options.timing_cache_seed
+    paths = [cache] if seed is None else [cache, seed]
+    used = timing_cache.attach(config, paths, named=named)
+    try:
+        timing_cache.require_writable(cache)
+    except UsageError as problem:
+        if named:
+            raise
+        return [f"What is measured is not kept: {problem.message}"]
+    return [] if used else [f"The first build measures every kernel; {cache} makes others quick."]
+
+
+def _keep_cache(config: Any, cache: Path, notes: list[str]) -> bytes:
+    """Keep the measurements where that is possible; the bundle holds them in any case."""
+    try:
+        return timing_cache.keep(config, cache)
+    except UsageError as problem:
+        notes.append(f"What was measured is not kept: {problem.message}")
+        return bytes(config.get_timing_cache().serialize())

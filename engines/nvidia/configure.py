@@ -101,8 +101,12 @@ def _obey_types(trt: Any, network: Any, config: Any) -> None:
             continue
         if any(kind in halves for kind in types):
             config.set_flag(trt.BuilderFlag.FP16)
-        if types[0] in floats:
-            layer.precision = types[0]
+        # A gate puts out integers: what it computes in is what it reads.
+        reads = [layer.get_input(k) for k in range(layer.num_inputs)]
+        read = [tensor.dtype for tensor in reads if tensor is not None]
+        precision = next((kind for kind in (types[0], *read) if kind in floats), None)
+        if precision is not None:
+            layer.precision = precision
         for k, kind in enumerate(types):
             if kind in floats:
                 layer.set_output_type(k, kind)

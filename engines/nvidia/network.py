@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pagdeploy.engines.nvidia.log import Log
@@ -79,23 +79,6 @@ def custom_nodes(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.domain == DOMAIN]
 
 
-def require_plugin_layers(layers: Sequence[Mapping[str, Any]], model: bytes) -> None:
-    """Count the plugins of a built engine, as its inspector lists its layers.
-
-    Raises:
-        BuildFailed: there are fewer than nodes of ours in the model.
-    """
-    import onnx
-
-    wanted = len(custom_nodes(onnx.ModelProto.FromString(model)))
-    found = sum("plugin" in str(layer.get("LayerType", "")).lower() for layer in layers)
-    if found < wanted:
-        raise BuildFailed(
-            f"The engine has {found} plugin layers, and the model has {wanted} nodes for them.",
-            remedy="Update the plugin library, or build with --lowering dense.",
-        )
-
-
 def _creation_flags(trt: Any) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     if strongly_typed(trt):
@@ -111,7 +94,7 @@ def _refusal(trt: Any, parser: Any) -> BuildFailed:
             remedy="See what it logs with -vv.",
         )
     first = errors[0]
-    text = first.desc().strip().rstrip(".")
+    text = first.desc().strip().splitlines()[0].rstrip(".")
     node = getattr(first, "node_operator", lambda: "")() or "a node"
     name = getattr(first, "node_name", lambda: "")()
     where = f"{node} {name!r}" if name else str(node)
@@ -123,7 +106,7 @@ def _refusal(trt: Any, parser: Any) -> BuildFailed:
         )
     return BuildFailed(
         f"The ONNX parser of {runtime_name(trt)} refuses {where} ({text}).",
-        remedy="Give the library of its plugin with --plugins, or export the model without it.",
+        remedy="See all that it says with -vv, or export the model without it.",
     )
 
 
@@ -140,7 +123,7 @@ def _require_plugins(trt: Any, network: Any, model: onnx.ModelProto) -> None:
 
 def _require_types(trt: Any, network: Any, model: onnx.ModelProto) -> None:
     """An engine that is silently of another precision passes every test but the stopwatch."""
-    written = _types(model)
+    written = written_types(model)
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     tensors += [network.get_output(index) for index in range(network.num_outputs)]
     inner = [] if not strongly_typed(trt) else _layer_outputs(network)
@@ -159,7 +142,8 @@ def _layer_outputs(network: Any) -> list[Any]:
     return [layer.get_output(k) for layer in layers for k in range(layer.num_outputs)]
 
 
-def _types(model: onnx.ModelProto) -> Mapping[str, str]:
+def written_types(model: onnx.ModelProto) -> Mapping[str, str]:
+    """ONNX's name of the element type of every value that the model types."""
     import onnx
 
     graph = model.graph

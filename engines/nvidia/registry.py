@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pagdeploy.engines.nvidia.plugin_library import why_not_loadable
+from pagdeploy.engines.nvidia.plugin_library import read_plugin_library, why_not_loadable
 from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.ops import DOMAIN, OPS
 
@@ -42,7 +42,7 @@ def load_libraries(trt: Any, paths: Sequence[Path], major: int) -> None:
         handle = registry.load_library(str(resolved))
         if handle is None:
             # TensorRT says nothing; what it minds most is a creator that it knows already.
-            if has_our_plugins(trt):
+            if has_our_plugins(trt) and read_plugin_library(resolved).tensorrt_major is not None:
                 continue
             raise EnvironmentProblem(
                 f"TensorRT {trt.__version__} refuses the plugin library {path}.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
 from pagdeploy.engines.nvidia.log import last_error, make_log
+from pagdeploy.engines.nvidia.plan import parse_plan_header
 from pagdeploy.errors import BuildFailed, EnvironmentProblem, IncompatibleArtifact, UsageError
 from pagdeploy.manifest import PlanInfo, Profile
 
@@ -35,6 +37,12 @@ def load_plan(
             "The plan is version-compatible: it holds code that would run on this machine.",
             remedy="Allow it with --allow-host-code if you trust whoever built it.",
         )
+    header = parse_plan_header(content, "The plan")
+    if header.flavour != flavour:
+        raise IncompatibleArtifact(
+            f"The plan was built with {header}, which {flavour} cannot load.",
+            remedy="Build it again here with 'pagdeploy build --from-bundle'.",
+        )
     log = make_log(trt)
     runtime = trt.Runtime(log)
     if host_code and hasattr(runtime, "engine_host_code_allowed"):
@@ -57,6 +65,7 @@ class PlanSession:
         self._engine = engine
         self._profiles: Sequence[Mapping[str, Profile]] = plan.profiles if plan else ()
         self._runners: dict[int, Any] = {}
+        weakref.finalize(self, _deactivate, self._runners)
         self._rtx = "rtx" in trt.__name__
         self._trt = trt
         self._keep_alive = keep_alive
@@ -92,8 +101,9 @@ class PlanSession:
             BuildFailed: the engine fails at run time.
         """
         check_inputs(self.inputs, inputs)
-        runner = self._runner(profile_for(self._profiles, inputs))
+        profile = profile_for(self._profiles, {name: a.shape for name, a in inputs.items()})
         try:
+            runner = self._runner(profile)
             outputs = runner.infer(dict(inputs), check_inputs=False)
         except Exception as problem:  # polygraphy's own type, and those of its CUDA wrapper
             text = str(problem).strip().splitlines()[0].rstrip(".")
@@ -105,14 +115,16 @@ class PlanSession:
 
     def _runner(self, profile: int) -> Any:
         if profile not in self._runners:
-            runner = _runner_type(self._rtx)(self._engine, optimization_profile=profile)
+            runner = _runner_type(self._trt, self._rtx)(self._engine, optimization_profile=profile)
             runner.activate()
             self._runners[profile] = runner
         return self._runners[profile]
 
 
-def profile_for(profiles: Sequence[Mapping[str, Profile]], inputs: Arrays) -> int:
-    """The first optimization profile that holds all the inputs' shapes; 0 for fixed sizes.
+def profile_for(
+    profiles: Sequence[Mapping[str, Profile]], shapes: Mapping[str, Sequence[int]]
+) -> int:
+    """The first optimization profile that holds the inputs' shapes; 0 for fixed sizes.
 
     Raises:
         UsageError: none does; the message shows what they hold.
@@ -122,7 +134,7 @@ def profile_for(profiles: Sequence[Mapping[str, Profile]], inputs: Arrays) -> in
         return all(
             all(low <= size <= high for low, size, high in zip(p.min, sizes, p.max, strict=True))
             for name, p in profile.items()
-            for sizes in (inputs[name].shape,)
+            for sizes in (shapes[name],)
         )
 
     for index, profile in enumerate(profiles):
@@ -130,13 +142,13 @@ def profile_for(profiles: Sequence[Mapping[str, Profile]], inputs: Arrays) -> in
             return index
     if not profiles:
         return 0
-    shapes = "; ".join(f"{name} {_spelt(array.shape)}" for name, array in inputs.items())
+    given = "; ".join(f"{name} {_spelt(shape)}" for name, shape in shapes.items())
     held = " or ".join(
         "; ".join(f"{name} {_spelt(p.min)} to {_spelt(p.max)}" for name, p in profile.items())
         for profile in profiles
     )
     raise UsageError(
-        f"The input {shapes} lies outside of what the engine was built for.",
+        f"The input {given} lies outside of what the engine was built for.",
         remedy=f"It takes {held}; build with other --min-shapes and --max-shapes for more.",
     )
 
@@ -155,11 +167,23 @@ def _info(trt: Any, engine: Any, name: str) -> TensorInfo:
     return TensorInfo(name, dtype, shape)
 
 
-def _runner_type(rtx: bool) -> Any:
+def _deactivate(runners: dict[int, Any]) -> None:
+    """Free buffers, streams and contexts."""
+    for runner in runners.values():
+        runner.deactivate()
+    runners.clear()
+
+
+def _runner_type(trt: Any, rtx: bool) -> Any:
     """Polygraphy's runner: it owns buffers, stream and output allocation."""
-    if rtx:
-        os.environ.setdefault("POLYGRAPHY_USE_TENSORRT_RTX", "1")
+    if rtx:  # it imports that name, and a bare wheel has another
+        sys.modules.setdefault("tensorrt_rtx", trt)
     try:
+        from polygraphy import config
+        from polygraphy.logger import G_LOGGER
+
+        config.USE_TENSORRT_RTX = rtx
+        G_LOGGER.use_python_logging_system = True  # its own goes to stdout
         from polygraphy.backend.trt import TrtRunner
     except ImportError:
         extra = "tensorrt-rtx" if rtx else "tensorrt"

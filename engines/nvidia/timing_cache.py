@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +25,66 @@ def cache_path(version: str, gpu: str, driver: str) -> Path:
     return Path(user_cache_path("pagdeploy")) / "timing" / f"{name}.cache"
 
 
-def attach(config: Any, *paths: Path | None) -> bool:
-    """Give the builder the measurements of the first file that it can use, or an empty cache.
+def attach(config: Any, paths: Sequence[Path], *, named: bool) -> bool:
+    """Give the builder the measurements of all files that it can use.
+
+    Args:
+        config: The builder's configuration.
+        paths: Where they are kept, and others to take over; what another TensorRT or another GPU
+            measured is left out.
+        named: The user named the first: a file there that cannot be used is not ours to replace.
 
     Returns:
-        Whether there was one; what another TensorRT or another GPU measured is none.
+        Whether there were any.
 
     Raises:
-        UsageError: a path is a folder, or a file is unreasonably large.
+        UsageError: a path is a folder, or a file is unreasonably large; or the first was named and
+            holds something else.
     """
+    whole = config.create_timing_cache(b"")
+    used = False
     for path in paths:
-        content = b"" if path is None else _read(path)
-        cache = config.create_timing_cache(content) if content else None
-        if cache is not None and config.set_timing_cache(cache, False):
-            return True
-    config.set_timing_cache(config.create_timing_cache(b""), False)
-    return False
+        content = _read(path)
+        if not content:
+            continue
+        cache = config.create_timing_cache(content)
+        if cache is not None and whole.combine(cache, False):
+            used = True
+        elif named and path == paths[0]:
+            raise UsageError(
+                f"{path} is not a timing cache of this TensorRT on this GPU.",
+                remedy="Name another file, or one that does not exist yet.",
+            )
+    config.set_timing_cache(whole, False)
+    return used
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of a cache, before a long build is spent on it.
+
+    Raises:
+        UsageError: it cannot be made or written to.
+    """
+    make_folder(path.parent)
+    with replacing_file(path.parent / f".{path.name}.probe") as temporary:
+        temporary.write_bytes(b"")
+    (path.parent / f".{path.name}.probe").unlink()
 
 
 def keep(config: Any, path: Path) -> bytes:
     """Write the builder's measurements, whole or not at all; returns them.
 
+    What another build has written in the meantime is kept, too.
+
     Raises:
-        UsageError: the folder cannot be made or written to.
+        UsageError: the folder cannot be written to.
     """
-    content = bytes(config.get_timing_cache().serialize())
-    make_folder(path.parent)
+    whole = config.get_timing_cache()
+    if theirs := _read(path):
+        cache = config.create_timing_cache(theirs)
+        if cache is not None:
+            whole.combine(cache, False)
+    content = bytes(whole.serialize())
     with replacing_file(path) as temporary:
         temporary.write_bytes(content)
     return content

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ Shapes = Annotated[
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, or all.npz; repeatable."),
+    typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, NAME=0.5, or all.npz; repeatable."),
 ]
 
 HostCode = Annotated[
@@ -52,6 +53,9 @@ def reported(command: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:  # the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
         except (PagdeployError, OSError, MemoryError) as problem:
             error = problem if isinstance(problem, PagdeployError) else _of_the_machine(problem)
             if kwargs.get("as_json"):
@@ -62,7 +66,7 @@ def reported(command: Callable[Parameters, Result]) -> Callable[Parameters, Resu
                 }
                 typer.echo(json.dumps(fault, indent=2))
             else:
-                typer.echo(f"error: {error}", err=True)
+                typer.echo(f"error: {printable(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
@@ -172,4 +176,9 @@ def jsonable(value: Any) -> Any:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text of a file's, with nothing in it that commands the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

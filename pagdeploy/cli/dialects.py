@@ -16,6 +16,7 @@ _SYNONYMS = {
     "--fp16": "--precision=fp16",  # gone from TensorRT 11; here a type in the graph
     "--bf16": "--precision=bf16",
     "--int8": "--precision=int8",
+    "--best": "--precision=fp16",
 }
 # Said by the order of the shapes, or by the precision being fp32.
 _DROPPED = {"--profile", "--no-tF32"}

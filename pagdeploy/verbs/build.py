@@ -89,7 +89,8 @@ def build(
         ranges: What an earlier calibration measured, instead.
         shapes: Shape of the sample by input; default: what the model was exported with.
         min_shapes: Smallest shapes, by input, one mapping an optimization profile.
-        opt_shapes: Likewise the expected ones; default: `shapes`, whose default the first is.
+        opt_shapes: Likewise the expected ones; default: the largest, else `shapes`. The first are
+            the default of `shapes`.
         max_shapes: Likewise the largest ones.
         inputs: The sample itself, by input; default: smooth noise.
         options: How the engine is built; profiles, precision and progress are set here.
@@ -102,6 +103,7 @@ def build(
         BuildFailed: the engine refuses it.
     """
     chosen = _choose_engine(engine, precision)
+    _require_useful(precision, calibration, options)
     candidates = _candidates(chosen, lowering)
     job = _Job(
         model=model,
@@ -111,7 +113,7 @@ def build(
         keep_fp32=tuple(keep_fp32),
         calibration=calibration,
         ranges=ranges,
-        shapes=shapes or (opt_shapes[0] if opt_shapes else {}),
+        shapes={**_first(max_shapes), **_first(opt_shapes), **(shapes or {})},
         bounds=(min_shapes, opt_shapes, max_shapes),
         inputs=inputs,
         options=options or BuildOptions(),
@@ -120,6 +122,10 @@ def build(
     with writing_bundle(output) as folder:  # first: an output that cannot be written fails early
         warnings = _fill(folder, job)
     return BuildResult(output, open_bundle(output).manifest, warnings)
+
+
+def _first(profiles: Sequence[Shapes]) -> Shapes:
+    return profiles[0] if profiles else {}
 
 
 @dataclass(frozen=True)
@@ -195,8 +201,8 @@ def _fill(folder: Path, job: _Job) -> list[str]:
     write_arrays(folder / SAMPLE_INPUTS, inputs)
     write_arrays(folder / SAMPLE_OUTPUTS, reference)
     (folder / MODEL).write_bytes(job.model.read_bytes())
-    info = _write_engine(folder, engine, built[chosen], precision, ranges)
-    info = info.model_copy(update={"lowering": chosen, "measured_ms": measured})
+    facts = {"lowering": chosen, "measured_ms": measured}
+    info = _write_engine(folder, engine, built[chosen], precision, ranges, facts)
     source = sha256_of(job.model)
     seal(
         folder,
@@ -208,12 +214,14 @@ def _fill(folder: Path, job: _Job) -> list[str]:
 def _options(portable: onnx.ModelProto, job: _Job, typical: Shapes) -> BuildOptions:
     """The engine's options, with what only the model can tell."""
     from pagdeploy.bundle import ENGINE_PLAN
+    from pagdeploy.engines.nvidia.session import profile_for
     from pagdeploy.verbs.profiles import make_profiles
 
     smallest, _, largest = job.bounds
     profiles = []
     if smallest or largest or job.engine.file == ENGINE_PLAN:
         profiles = make_profiles(portable, typical, *job.bounds)
+        profile_for(profiles, typical)  # before a long build: the sample must run
     return replace(job.options, profiles=profiles, precision=job.precision)
 
 
@@ -238,7 +246,12 @@ def _settle_precision(
 
 
 def _write_engine(
-    folder: Path, engine: Engine, built: Built, precision: Precision, ranges: Ranges
+    folder: Path,
+    engine: Engine,
+    built: Built,
+    precision: Precision,
+    ranges: Ranges,
+    facts: Mapping[str, object],
 ) -> EngineInfo:
     """Write what runs and what it needs; returns how the manifest tells of it."""
     from pagdeploy.measure.ranges import write_ranges
@@ -258,16 +271,16 @@ def _write_engine(
     quantized = precision.name == "int8"
     if quantized:
         write_ranges(folder / CALIBRATION, ranges)
-    return EngineInfo(
-        flavour=engine.name,
-        version=engine.version(),
-        file=engine.file,
-        lowering="",
-        precision=precision.name,
-        keep_fp32=list(precision.keep_fp32),
-        calibration=CALIBRATION if quantized else None,
-        plan=plan,
-    )
+    told = {
+        "flavour": engine.name,
+        "version": engine.version(),
+        "file": engine.file,
+        "precision": precision.name,
+        "keep_fp32": list(precision.keep_fp32),
+        "calibration": CALIBRATION if quantized else None,
+        "plan": plan,
+    }
+    return EngineInfo.model_validate({**told, **facts})
 
 
 def _choose_engine(name: str, precision: str) -> Engine:
@@ -287,6 +300,24 @@ def _choose_engine(name: str, precision: str) -> Engine:
             remedy=f"Choose one of: {', '.join(engine.precisions)}; or another --engine.",
         )
     return engine
+
+
+def _require_useful(
+    precision: str, calibration: Arrays | None, options: BuildOptions | None
+) -> None:
+    """Refuse what would be ignored, or would overwrite itself."""
+    if calibration is not None and precision not in ("fp16", "int8"):
+        raise UsageError(
+            f"The precision {precision} needs no calibration data.",
+            remedy="Leave --calibration-data out, or ask for int8 or fp16.",
+        )
+    names = [path.name for path in (options.plugins if options else ())]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"Two plugin libraries are called {name}, and a bundle has one folder for them.",
+                remedy="Rename one of them.",
+            )
 
 
 def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pagdeploy.bundle import Bundle
 from pagdeploy.engines.base import BuildOptions
 from pagdeploy.manifest import Profile
+from pagdeploy.verbs.session import plugin_libraries
 
 if TYPE_CHECKING:
     import onnx
@@ -23,9 +24,10 @@ class PlanRunner:
 
     Args:
         bundle: With a plan that can be loaded here.
+        host_code: As `open_session`.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, host_code: bool = False) -> None:
         from pagdeploy.engines import engine_named
 
         info = bundle.manifest.engine
@@ -35,7 +37,9 @@ class PlanRunner:
         cache = info.plan.timing_cache
         self._options = BuildOptions(
             precision=info.precision,
-            plugins=[bundle.file(name) for name in info.plan.plugins],
+            plugins=plugin_libraries(bundle, self._engine.version(), host_code),
+            builder_optimization_level=info.plan.builder_optimization_level,
+            memory_pools=info.plan.memory_pools,
             compute_capabilities=info.plan.compute_capabilities if rtx else (),
             timing_cache_seed=None if cache is None else bundle.file(cache),
         )

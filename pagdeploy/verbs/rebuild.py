@@ -27,7 +27,8 @@ def rebuild(
     Args:
         bundle: Where model, sample, precision, calibration and profiles come from.
         output: The new bundle; it may be the same.
-        options: How the engine is built; compatibility is the bundle's unless it is asked for.
+        options: How the engine is built; what is not asked for is as before, but for libraries
+            of the user's own, which are not taken from a bundle.
         progress: Told of the steps.
         changes: Arguments of `build` that are to differ.
 
@@ -52,12 +53,18 @@ def rebuild(
     engine = engine_named(changes.get("engine", info.flavour))
     if info.plan is not None and engine.file == ENGINE_PLAN:
         before |= _shapes(info.plan)
-        wanted = _compatibility(wanted, info.plan)
+        wanted = _as_asked(wanted, info.plan)
+        if engine.name == info.flavour == "tensorrt-rtx" and not wanted.compute_capabilities:
+            wanted = replace(wanted, compute_capabilities=info.plan.compute_capabilities)
         if info.plan.timing_cache is not None:
             wanted = replace(wanted, timing_cache_seed=opened.file(info.plan.timing_cache))
-    if "precision" in changes:  # what was kept or measured belongs to the old one
-        before.pop("ranges", None)
+    if changes.get("precision", info.precision) != info.precision:
+        before.pop("ranges", None)  # what was kept or measured belongs to the old one
         before["keep_fp32"] = ()
+    if "calibration" in changes:
+        before.pop("ranges", None)
+    if "shapes" in changes:  # a sample of that shape is made up
+        before.pop("inputs")
     model = opened.file(MODEL)
     return build(model, output, options=wanted, progress=progress, **{**before, **changes})
 
@@ -72,10 +79,14 @@ def _shapes(plan: PlanInfo) -> dict[str, Sequence[Mapping[str, Sequence[int]]]]:
     }
 
 
-def _compatibility(options: BuildOptions, plan: PlanInfo) -> BuildOptions:
+def _as_asked(options: BuildOptions, plan: PlanInfo) -> BuildOptions:
     level = options.hardware_compatibility
     return replace(
         options,
         version_compatible=options.version_compatible or plan.version_compatible,
         hardware_compatibility=level if level != "none" else plan.hardware_compatibility,
+        builder_optimization_level=plan.builder_optimization_level
+        if options.builder_optimization_level is None
+        else options.builder_optimization_level,
+        memory_pools={**plan.memory_pools, **options.memory_pools},
     )

@@ -108,13 +108,13 @@ def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
 
 
 def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto, lowering: str) -> list[OpInfo]:
+    from pagdeploy.graph.choice import lowerings_of
     from pagdeploy.ops import DOMAIN
 
-    # A pass names what it makes after the node that it replaces.
-    gathered = {n.name.rsplit("/", 1)[0] for n in lowered.graph.node if n.op_type == "ScatterND"}
+    became = lowerings_of(lowered)
     otherwise = "plugin" if lowering == "plugin" else "dense"
     return [
-        OpInfo(name=node.name, lowering="gather" if node.name in gathered else otherwise)
+        OpInfo(name=node.name, lowering=became.get(node.name, otherwise))
         for node in portable.graph.node
         if node.domain == DOMAIN and node.op_type == "PerforatedConv"
     ]

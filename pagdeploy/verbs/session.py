@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagdeploy.bundle import Bundle
-from pagdeploy.errors import EnvironmentProblem, IncompatibleArtifact
+from pagdeploy.errors import EnvironmentProblem, IncompatibleArtifact, UsageError
 
 if TYPE_CHECKING:
     from pagdeploy.engines.base import Engine, Session
@@ -22,10 +23,11 @@ def open_session(
         selections: Show each gate's selection as a further output, where the engine is a graph; a
             plan shows what it was built with.
         threads: Threads inside one operator, on a CPU; 0 takes one per core.
-        host_code: Let a plan that holds code of its own run it here.
+        host_code: Let code that comes with a plan run here: what a version-compatible plan
+            holds, and plugin libraries that are not installed on this machine.
 
     Raises:
-        UsageError: a plan holds code, and that is not allowed.
+        UsageError: a plan brings code, and that is not allowed.
         EnvironmentProblem: the runtime or a GPU is missing.
         IncompatibleArtifact: the plan is not for this runtime or GPU.
         BuildFailed: onnxruntime refuses the model.
@@ -53,9 +55,45 @@ def _open_plan(bundle: Bundle, engine: Engine, plan: PlanInfo, host_code: bool) 
     return engine.load(
         file.read_bytes(),
         plan=plan,
-        plugins=[bundle.file(name) for name in plan.plugins],
+        plugins=plugin_libraries(bundle, engine.version(), host_code),
         host_code=host_code,
     )
+
+
+def plugin_libraries(bundle: Bundle, version: str, host_code: bool) -> list[Path]:
+    """The libraries to load for a plan: this machine's own in place of ours in the bundle.
+
+    Args:
+        bundle: With a plan.
+        version: Of the TensorRT that loads them.
+        host_code: Run the bundle's own libraries; whoever built it is trusted.
+
+    Raises:
+        UsageError: a library is only in the bundle, and its code is not allowed to run.
+    """
+    from pagdeploy.engines.nvidia.plugin_library import find_plugin_library, read_plugin_library
+
+    plan = bundle.manifest.engine.plan
+    assert plan is not None, "the caller has a plan"
+    major = int(version.partition(".")[0])
+    installed = find_plugin_library(major)
+    libraries = []
+    for file in map(bundle.file, plan.plugins):
+        ours = read_plugin_library(file).tensorrt_major
+        if ours is not None and installed is not None:
+            libraries.append(installed)  # also where a compatible plan moved to another major
+        elif plan.embeds_plugins and host_code:
+            continue  # the plan brings it
+        elif not host_code:
+            raise UsageError(
+                f"{bundle.path} brings the plugin library {file.name}, whose code would run on this"
+                " machine.",
+                remedy="Allow it with --allow-host-code if you trust whoever built it, or install"
+                " the library (docs/plugins.md).",
+            )
+        else:
+            libraries.append(file)
+    return libraries
 
 
 def require_loadable(bundle: Bundle, engine: Engine) -> None:

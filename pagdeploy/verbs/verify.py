@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from pagdeploy.bundle import MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, Bundle, open_bundle
-from pagdeploy.check.compare import NETWORK_BOUNDS
-from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.errors import EnvironmentProblem, UsageError
 from pagdeploy.verbs import Progress, silent
 from pagdeploy.verbs.proof import Runner, Verification, run_lowered, verify_models
 from pagdeploy.verbs.rounding import as_built, built_precision, in_precision, settle, warnings_for
@@ -105,14 +104,10 @@ def verify(
 def _of_bundle(
     bundle: Bundle, inputs: Arrays | None, graph_only: bool, allow_host_code: bool
 ) -> _Case:
+    from pagdeploy.engines.ort import OnnxRuntimeEngine
     from pagdeploy.graph.read import read_model
 
     info = bundle.manifest.engine
-    if info.precision not in NETWORK_BOUNDS:
-        raise IncompatibleArtifact(
-            f"{bundle.path} is of the unknown precision {info.precision!r}.",
-            remedy="Update pagdeploy, or build the bundle again with this one.",
-        )
     portable = read_model(bundle.file(MODEL))
     given = bundle.arrays(SAMPLE_INPUTS) if inputs is None else inputs
     case = _Case(
@@ -124,14 +119,33 @@ def _of_bundle(
         precision=info.precision,
         stored=bundle.arrays(SAMPLE_OUTPUTS) if inputs is None else {},
     )
-    if info.plan is None:
-        if graph_only:
-            raise UsageError(
-                f"The engine of {bundle.path} is a graph, which runs here.",
-                remedy="Leave --graph-only out.",
-            )
-        return replace(case, engine=read_model(bundle.file(info.file)))
-    return _of_plan(bundle, case, graph_only, allow_host_code)
+    if info.plan is not None:
+        return _of_plan(bundle, case, graph_only, allow_host_code)
+    case = replace(case, engine=read_model(bundle.file(info.file)))
+    if info.flavour != OnnxRuntimeEngine.name:
+        return case if graph_only else replace(case, runner=_runner_of(bundle))
+    if graph_only:
+        raise UsageError(
+            f"The engine of {bundle.path} is a graph, which runs here.",
+            remedy="Leave --graph-only out.",
+        )
+    return case
+
+
+def _runner_of(bundle: Bundle) -> Runner:
+    """Runs variants of a graph where the bundle's engine runs."""
+    from pagdeploy.engines import engine_named
+
+    engine = engine_named(bundle.manifest.engine.flavour)
+    if problem := engine.runnable():
+        raise EnvironmentProblem(f"{bundle.path} needs {engine.name}.", remedy=problem)
+
+    def run(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        wanted = {value.name for value in model.graph.input}
+        session = engine.load(model.SerializeToString())
+        return session.run({name: array for name, array in inputs.items() if name in wanted})
+
+    return run
 
 
 def _of_plan(bundle: Bundle, case: _Case, graph_only: bool, allow_host_code: bool) -> _Case:
@@ -149,7 +163,7 @@ def _of_plan(bundle: Bundle, case: _Case, graph_only: bool, allow_host_code: boo
     return replace(
         case,
         engine=lower(case.portable, case.lowering, precision=asked),
-        runner=PlanRunner(bundle),
+        runner=PlanRunner(bundle, allow_host_code),
         deployed=session.run(case.inputs),
     )
 

@@ -171,6 +171,27 @@ def test_progress_shows_the_builders_steps(
     assert "note: The engine was not run here." in done.stderr or gpus()
 
 
+def test_trained_network(command: Command, tmp_path: Path) -> None:
+    """The trained rooms network: parse, build, header, manifest, and its graph verified."""
+    rooms = Path(__file__).parents[2] / "examples" / "rooms"
+    model = tmp_path / "m.onnx"
+    done = command(
+        "export", f"{rooms / 'model.py'}:gated", "-o", model, "-q",
+        "--weights", rooms / "weights" / "gated70.safetensors",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    path = built(
+        command, model, tmp_path / "m.pagbundle", "--precision", "fp16",
+        "--min-shapes", "image:1x3x48x64", "--opt-shapes", "image:1x3x96x128",
+        "--max-shapes", "image:1x3x480x640",
+    )  # fmt: skip
+    manifest = open_bundle(path).manifest
+    assert manifest.inputs[0].sample_shape == [1, 3, 96, 128]
+    assert read_plan_header(path / "engine.plan").version == manifest.engine.version
+    done = command("verify", path, "--graph-only")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_full_size_network(command: Command, tmp_path: Path) -> None:
     """PAG-ResNet-50 at full width: parse, build, header, manifest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -61,7 +62,9 @@ def as_plan(bundle: Path, shapes: list[int | str] | None = None, **plan: Any) ->
         plan: Fields of its PlanInfo; a library that is named there is made.
     """
     (bundle / "engine.onnx").unlink()
-    (bundle / "engine.plan").write_bytes(b"ftrt" + bytes(range(256)))
+    rest = bytes(range(256))  # behind a header as in engines/nvidia/plan.py
+    header = struct.pack("<4sI Q Q 4B 8x", b"ftrt", 0, 1, 36 + len(rest), 10, 16, 1, 11)
+    (bundle / "engine.plan").write_bytes(header + rest)
     (bundle / "plugins").mkdir()
     for file in plan.get("plugins", ()):
         (bundle / file).write_bytes(b"\x7fELF " + file.encode())

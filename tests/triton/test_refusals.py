@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagdeploy.bundle import open_bundle
+from pagdeploy.manifest import PlanInfo
 from pagdeploy.verbs.triton import bundle_triton
 from tests.cli.test_commands import call, refused
 from tests.triton.conftest import AUTOREG, as_plan, built, reseal, text_of
@@ -62,14 +63,12 @@ def test_bundles_that_triton_cannot_run_are_refused(bundle: Path, tmp_path: Path
     manifest = text_of(bundle)
     engine, outputs = manifest.engine, manifest.outputs
 
-    def flavour(name: str) -> None:
-        reseal(bundle, engine=engine.model_copy(update={"flavour": name}))
+    def flavour(name: str, plan: PlanInfo | None) -> None:
+        reseal(bundle, engine=engine.model_copy(update={"flavour": name, "plan": plan}))
 
-    flavour("tensorrt-rtx")
+    flavour("tensorrt-rtx", PlanInfo(profiles=[]))
     text = "Triton has no backend for the engine 'tensorrt-rtx' of this bundle. Build the model"
     refused(4, f"{text} again with --engine tensorrt, onnxruntime-cuda or onnxruntime.", *write)
-    flavour("tensorrt")
-    refused(4, "The manifest of this bundle says nothing about its TensorRT plan.", *write)
     reseal(bundle, engine=engine, outputs=[outputs[0].model_copy(update={"dtype": "complex64"})])
     refused(4, "Triton has no type for 'y', which is complex64. Export the model", *write)
     reseal(bundle, outputs=[outputs[0].model_copy(update={"shape": ["n", 0]})])

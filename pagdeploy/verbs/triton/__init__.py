@@ -98,6 +98,8 @@ def bundle_triton(
     bundle = open_bundle(path)
     manifest = bundle.manifest
     require_backend(manifest)
+    if manifest.engine.plan is not None:
+        _require_flavour(bundle)
     folder = repository / _model_name(bundle, name)
     _require_place(bundle, folder)
     libraries = _libraries(bundle)
@@ -146,6 +148,20 @@ def _model_name(bundle: Bundle, name: str | None) -> str:
             remedy="Take letters, digits, '_', '-' and '.', and begin with one of the first three.",
         )
     return name
+
+
+def _require_flavour(bundle: Bundle) -> None:
+    """Triton would hand any plan to TensorRT, which reads its own only."""
+    from pagdeploy.engines.nvidia.plan import read_plan_header
+
+    engine = bundle.manifest.engine
+    header = read_plan_header(bundle.file(engine.file))
+    if header.flavour != engine.flavour:
+        raise IncompatibleArtifact(
+            f"The plan of {bundle.path} was built with {header}, and its manifest says"
+            f" {engine.flavour}.",
+            remedy="Build the bundle again.",
+        )
 
 
 def _require_place(bundle: Bundle, folder: Path) -> None:

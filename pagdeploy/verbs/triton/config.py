@@ -59,10 +59,6 @@ def require_backend(manifest: Manifest) -> None:
         raise IncompatibleArtifact(
             f"Triton has no backend for the engine {flavour!r} of this bundle.", remedy=_REBUILD
         )
-    if flavour == "tensorrt" and manifest.engine.plan is None:
-        raise IncompatibleArtifact(
-            "The manifest of this bundle says nothing about its TensorRT plan.", remedy=_REBUILD
-        )
     for tensor in (*manifest.inputs, *manifest.outputs):
         if tensor.dtype not in _TYPES:
             raise IncompatibleArtifact(

@@ -7,8 +7,6 @@ import json
 import pytest
 
 from pagdeploy.engines.nvidia.log import last_error
-from pagdeploy.engines.nvidia.network import require_plugin_layers
-from pagdeploy.errors import BuildFailed
 from tests.conftest import gated_model
 from tests.plugins.conftest import Child, child, wheels
 
@@ -108,16 +106,6 @@ def test_types_are_those_of_the_model(written, child, tmp_path):
     assert answer["code"] == 5
     name = onnx.TensorProto.DataType.Name(other)
     assert f"computes 'b' in {written}, not in {name}." in answer["error"]
-
-
-def test_too_few_plugin_layers_are_noticed():
-    from pagdeploy.pipeline import lower
-
-    model = lower(gated_model(), "plugin").SerializeToString()
-    layers = [{"Name": f"l{k}", "LayerType": "PluginV3"} for k in range(4)]
-    require_plugin_layers([*layers, {"Name": "c", "LayerType": "CaskConvolution"}], model)
-    with pytest.raises(BuildFailed, match="has 3 plugin layers, and the model has 4 nodes for the"):
-        require_plugin_layers(layers[1:], model)
 
 
 def test_the_last_error_is_told_without_its_place():
