@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 
 from pagdeploy.errors import BuildFailed, UsageError
 from pagdeploy.exporters import portable, signature
+from pagdeploy.exporters.budget import add_budget
 from pagdeploy.exporters.modules import PerforatedConv2d
 from pagdeploy.exporters.opset import to_opset17
 from pagdeploy.exporters.signature import DynamicShapes
@@ -65,6 +66,7 @@ def export(
     output_names: Sequence[str] | None = None,
     dynamic_shapes: DynamicShapes | None = None,
     opset: int = MIN_OPSET,
+    budget_input: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> onnx.ModelProto:
     """Export a model in evaluation mode to one portable ONNX model.
@@ -83,12 +85,14 @@ def export(
             width for the first one and <input>_batch and so on for the others, unless the model
             needs them to be equal. {} fixes all sizes. A program has its own; only names apply.
         opset: Of the default domain. 17 with IR version 8 is what the oldest runtimes read.
+        budget_input: Name of a further input, the budget (see `exporters.budget`); None adds none.
         progress: Called with a phrase at the start of every step.
 
     Raises:
         UsageError: the model is in training mode, fails on the example inputs, draws random
             numbers, returns something else than tensors, fixes an axis that was to vary, or uses
-            what PyTorch's exporter or the opset cannot express; or names are wrong.
+            what PyTorch's exporter or the opset cannot express; or names are wrong; or a budget
+            cannot be added.
         BuildFailed: the exporter did not reach the opset, or the model is larger than 2 GiB.
     """
     say = progress or (lambda step: None)
@@ -127,9 +131,11 @@ def export(
     portable.fill_inputs(converted)
     portable.name_after_modules(converted)
     portable.strip_metadata(converted)
-    converted.metadata_props["pagdeploy.example_shapes"] = json.dumps(
-        {name: list(tensor.shape) for name, tensor in examples.items()}
-    )
+    tried = {name: list(tensor.shape) for name, tensor in examples.items()}
+    if budget_input is not None:
+        add_budget(converted, budget_input)
+        tried[budget_input] = []
+    converted.metadata_props["pagdeploy.example_shapes"] = json.dumps(tried)
     say("Checking the model")
     proto = portable.finish(converted)
     if path is not None:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Session
     from pagdeploy.verbs.build import BuildResult
     from pagdeploy.verbs.export import ExportResult
+    from pagdeploy.verbs.profile.result import ProfileResult
     from pagdeploy.verbs.proof import Verification
 
-__all__ = ["__version__", "build", "export", "load", "verify"]
+__all__ = ["__version__", "build", "export", "load", "profile", "verify"]
 __version__ = metadata.version("pagdeploy")
 
 PathArgument = str | PathLike[str]
@@ -54,6 +55,13 @@ def verify(subject: PathArgument, **options: Any) -> Verification:
     from pagdeploy.verbs.verify import verify as verb
 
     return verb(Path(subject), **options)
+
+
+def profile(bundle: PathArgument, **options: Any) -> ProfileResult:
+    """Time a bundle beside its dense baselines; see `pagdeploy.verbs.profile`."""
+    from pagdeploy.verbs.profile import profile as verb
+
+    return verb(Path(bundle), **options)
 
 
 def load(bundle: PathArgument, **options: Any) -> Session:

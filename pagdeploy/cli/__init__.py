@@ -17,6 +17,7 @@ from pagdeploy.cli.doctor import doctor
 from pagdeploy.cli.export import export
 from pagdeploy.cli.group import Group
 from pagdeploy.cli.inspect import inspect
+from pagdeploy.cli.profile import profile
 from pagdeploy.cli.run import run
 from pagdeploy.cli.verify import verify
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # what is not an error of ours is a bug: show its traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, export, build, verify, run, inspect, doctor):
+for _command in (demo, export, build, verify, profile, run, inspect, doctor):
     app.command()(_command)
 app.add_typer(bundle)
 

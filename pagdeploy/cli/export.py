@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from pagdeploy.cli.console import Json, Quiet, Shapes, print_json, progress, reported
+from pagdeploy.cli.console import (
+    Json,
+    Quiet,
+    Shapes,
+    Verbose,
+    log_passes,
+    print_json,
+    progress,
+    reported,
+)
 
 
 @reported
@@ -24,6 +33,16 @@ def export(
         str | None, typer.Option("--output-names", help="Comma separated; default: its tasks.")
     ] = None,
     opset: Annotated[int, typer.Option("--opset", min=17, help="ONNX opset of the file.")] = 17,
+    budget_input: Annotated[
+        str | None,
+        typer.Option(
+            "--budget-input",
+            metavar="NAME",
+            help="Add a scalar input of this name: the larger, the fewer pixels are computed."
+            " 0 is the model as trained; gates with more than two branches are left alone.",
+        ),
+    ] = None,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -34,6 +53,7 @@ def export(
     from pagdeploy.verbs.export import export as run
     from pagdeploy.verbs.inputs import parse_shapes
 
+    log_passes(verbose)
     with progress(quiet or as_json) as steps:
         result = run(
             model,
@@ -42,6 +62,7 @@ def export(
             shapes=parse_shapes(shapes or []),
             output_names=output_names.split(",") if output_names else None,
             opset=opset,
+            budget_input=budget_input,
             progress=steps,
         )
     if as_json:

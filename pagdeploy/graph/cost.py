@@ -42,9 +42,45 @@ def count_cost(
         densities: Share of each branch, by the name of the selection; an absent one counts as
             all pixels active.
     """
+    costs = count_costs(model, shapes, densities).values()
+    return Cost(sum(cost.dense for cost in costs), sum(cost.sparse for cost in costs))
+
+
+def count_costs(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    densities: Mapping[str, Sequence[float]],
+) -> dict[str, Cost]:
+    """As `count_cost`, for each node by the name of its first output."""
+    from pagdeploy.ops import DOMAIN
+
+    graph, known = known_shapes(model, shapes)
+    costs: dict[str, Cost] = {}
+    for node in graph.node:
+        output = known.get(node.output[0], [])
+        ours = node.domain == DOMAIN and node.op_type == "PerforatedConv"
+        if ours or node.op_type == "Conv":
+            weight = known.get(node.input[2 if ours else 1], [])
+            macs = float(prod(output) * prod(weight[1:]))
+        elif node.op_type in ("Gemm", "MatMul"):
+            macs = float(prod(output) * known.get(node.input[0], [0])[-1])
+        else:
+            continue
+        share = 1.0
+        if ours and node.input[1] in densities:
+            branch = next(a.i for a in node.attribute if a.name == "branch")
+            shares = densities[node.input[1]]
+            share = shares[branch] if branch < len(shares) else 0.0
+        costs[node.output[0]] = Cost(macs, macs * share)
+    return costs
+
+
+def known_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]
+) -> tuple[onnx.GraphProto, dict[str, list[int]]]:
+    """The main graph, and the shape of every value for inputs of these shapes."""
     import onnx
 
-    from pagdeploy.ops import DOMAIN
     from pagdeploy.ops.derive import register_schemas
 
     register_schemas()  # the sizes of our nodes' outputs are inferred through them
@@ -62,23 +98,4 @@ def count_cost(
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in [*inferred.value_info, *inferred.input, *inferred.output]
     }
-    known |= {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
-    dense = sparse = 0.0
-    for node in inferred.node:
-        output = known.get(node.output[0], [])
-        ours = node.domain == DOMAIN and node.op_type == "PerforatedConv"
-        if ours or node.op_type == "Conv":
-            weight = known.get(node.input[2 if ours else 1], [])
-            macs = float(prod(output) * prod(weight[1:]))
-        elif node.op_type in ("Gemm", "MatMul"):
-            macs = float(prod(output) * known.get(node.input[0], [0])[-1])
-        else:
-            continue
-        dense += macs
-        share = 1.0
-        if ours and node.input[1] in densities:
-            branch = next(a.i for a in node.attribute if a.name == "branch")
-            shares = densities[node.input[1]]
-            share = shares[branch] if branch < len(shares) else 0.0
-        sparse += macs * share
-    return Cost(dense, sparse)
+    return inferred, known | {tensor.name: list(tensor.dims) for tensor in inferred.initializer}

@@ -42,6 +42,7 @@ def export(
     shapes: Mapping[str, Sequence[int]] | None = None,
     output_names: Sequence[str] | None = None,
     opset: int = 17,
+    budget_input: str | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model whose inputs are float tensors.
@@ -58,6 +59,8 @@ def export(
         output_names: Names of the outputs; default: the model's `tasks`, else `output`, or
             `output_0` and so on.
         opset: Of the file; 17 is what TensorRT 8.6 and onnxruntime 1.16 still read.
+        budget_input: Name of a further input, a scalar that is added to the score of skipping of
+            every binary gate; None adds none. Gates with more branches are left alone.
         progress: Told of the steps.
 
     Raises:
@@ -65,6 +68,8 @@ def export(
         EnvironmentProblem: torch is not installed.
         IncompatibleArtifact: the checkpoint does not fit, is damaged, or holds code.
     """
+    from pagdeploy.bundle import refuse_inside_bundle
+
     try:
         from pagdeploy.exporters import from_torch, request
     except ModuleNotFoundError as missing:
@@ -73,6 +78,7 @@ def export(
         raise EnvironmentProblem.missing_extra(missing.name, "export", "Exporting") from None
     from pagdeploy.ops import DOMAIN
 
+    refuse_inside_bundle(output)
     progress("load the model", 1, 3)
     module, untrained = request.load_model(model, weights)
     warnings = []
@@ -94,6 +100,7 @@ def export(
         input_names=list(named) or None,
         output_names=output_names or list(getattr(module, "tasks", ())) or None,
         opset=opset,
+        budget_input=budget_input,
     )
     progress(f"wrote {output}", 3, 3)
     ops = [node.op_type for node in proto.graph.node if node.domain == DOMAIN]

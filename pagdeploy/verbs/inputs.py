@@ -1,4 +1,4 @@
-"""Inputs for a model: from photos, from .npy and .npz files, or made up for want of better."""
+"""Inputs for a model: photos, .npy and .npz files, numbers, or made up for want of better."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def parse_inputs(
     """Inputs from `name=file` arguments; with one input the name may be left out.
 
     Args:
-        arguments: Files are images, .npy, or .npz (all inputs at once).
+        arguments: Files are images, .npy, or .npz (all inputs at once). A number, as in
+            `budget=0.5`, is a float32 of rank 0; a file of such a name is `./0.5`.
         names: Of the model's inputs.
         sizes: (H, W) to resize an input's image to; others keep their own.
 
@@ -98,9 +99,21 @@ def parse_inputs(
                     remedy=f"Write NAME=FILE; the inputs are {', '.join(names)}.",
                 )
             name = names[0]
-        size = (sizes or {}).get(name)
-        given[name] = _read_npy(path) if path.suffix == ".npy" else read_image(path, size)
+        number = _number(file)
+        if number is not None:
+            given[name] = number
+        elif path.suffix == ".npy":
+            given[name] = _read_npy(path)
+        else:
+            given[name] = read_image(path, (sizes or {}).get(name))
     return given
+
+
+def _number(text: str) -> npt.NDArray[np.float32] | None:
+    try:
+        return np.array(float(text), np.float32)
+    except ValueError:
+        return None
 
 
 def requested(
@@ -247,6 +260,8 @@ def made_up_inputs(
 ) -> dict[str, Array]:
     """Smooth noise in [0, 1] for float inputs, zeros for others; the same for the same seed.
 
+    Scalars are zeros, too: they are no data but knobs, such as a budget.
+
     Args:
         model: Whose inputs are wanted.
         shapes: A concrete shape for each.
@@ -261,7 +276,7 @@ def made_up_inputs(
             continue
         shape = tuple(shapes[value.name])
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if not np.issubdtype(dtype, np.floating):
+        if not np.issubdtype(dtype, np.floating) or not shape:
             made[value.name] = np.zeros(shape, dtype)
             continue
         noise = rng.random(shape)

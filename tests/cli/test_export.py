@@ -148,3 +148,9 @@ def test_bad_requests_to_export_are_refused(net, tmp_path):
     refused(2, "does not exist. Create it", "export", net, "--weights", weights, "-o",
             tmp_path / "no/m.onnx")  # fmt: skip
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_budget_needs_a_gate(net, tmp_path):
+    export = ["export", net, "-o", tmp_path / "m.onnx", "--shapes", "image:1x3x8x8"]
+    refused(2, "no gate with two branches, of which one skips", *export, "--budget-input", "budget")
+    assert not (tmp_path / "m.onnx").exists()

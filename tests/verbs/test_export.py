@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from pagdeploy.bundle import open_bundle
 from pagdeploy.engines.ort import OnnxRuntimeEngine
+from pagdeploy.errors import UsageError
 from pagdeploy.verbs.export import export
 
 NET = """
@@ -36,6 +38,12 @@ def network() -> nn.Module:
 
 
 SHAPES = {"image": (1, 3, 8, 9)}
+
+
+def test_nothing_is_exported_into_a_sealed_bundle(bundle):
+    with pytest.raises(UsageError, match="lies inside the bundle"):
+        export(nn.Identity(), bundle / "other.onnx")
+    open_bundle(bundle)
 
 
 def test_without_a_checkpoint_the_weights_are_said_to_be_the_factorys(net, tmp_path):

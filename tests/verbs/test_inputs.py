@@ -234,3 +234,25 @@ def test_arrays_that_are_none_are_refused(tmp_path):
             parse_inputs([f"x={path}"], ["x"])
     with pytest.raises(UsageError, match="There is no file"):
         parse_inputs(["x=none.npy"], ["x"])
+
+
+def test_numbers_are_scalars():
+    given = parse_inputs(["budget=-0.5", "other=inf"], ["budget", "other"])
+    assert {name: (array.shape, str(array.dtype)) for name, array in given.items()} == {
+        "budget": ((), "float32"),
+        "other": ((), "float32"),
+    }
+    assert (given["budget"].item(), given["other"].item()) == (-0.5, np.inf)
+    with pytest.raises(UsageError, match="There is no image half"):
+        parse_inputs(["budget=half"], ["budget"])
+
+
+def test_a_scalar_is_a_knob_that_stands_at_zero_and_has_no_shape_to_choose():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float x, float[n] v) => (float[n] y)'
+        "{ y = Add (x, v) }"
+    )
+    shapes = example_shapes(model, {"v": [4]})
+    assert shapes == {"x": [], "v": [4]}
+    made = made_up_inputs(model, shapes)
+    assert (made["x"].shape, made["x"].dtype, made["x"].item()) == ((), np.float32, 0.0)
