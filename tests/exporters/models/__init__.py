@@ -1,0 +1,1 @@
+"""Tests of the networks of the literature: definitions, counts and exports."""
