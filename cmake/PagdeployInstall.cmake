@@ -9,7 +9,7 @@ install(FILES ${PROJECT_SOURCE_DIR}/plugins/ops.inc DESTINATION ${_header_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/plugins/common/op_attributes.hpp
   DESTINATION ${_header_dir}/common)
 
-# A consumer loads the library by path: $<TARGET_FILE:pagdeploy::plugins>.
+# A consumer loads a library by path: $<TARGET_FILE:pagdeploy::plugins>, ort_ops likewise.
 if(TARGET pagdeploy_plugins)
   install(TARGETS pagdeploy_plugins EXPORT pagdeploy
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
@@ -17,6 +17,9 @@ if(TARGET pagdeploy_plugins)
 endif()
 if(TARGET pagdeploy_plugins_autoreg)
   install(TARGETS pagdeploy_plugins_autoreg LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
+if(TARGET pagdeploy_ort_ops)
+  install(TARGETS pagdeploy_ort_ops EXPORT pagdeploy LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
 install(EXPORT pagdeploy

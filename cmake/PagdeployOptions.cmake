@@ -3,9 +3,13 @@
 # AUTO takes what is there and says in one line what is not; ON makes its absence an error.
 set(PAGDEPLOY_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
 set(PAGDEPLOY_TENSORRT AUTO CACHE STRING "Build the TensorRT plugin library: AUTO, ON or OFF")
-set_property(CACHE PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT PROPERTY STRINGS AUTO ON OFF)
+set(PAGDEPLOY_ONNXRUNTIME AUTO CACHE STRING "Build the onnxruntime op library: AUTO, ON or OFF")
+set_property(CACHE PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT PAGDEPLOY_ONNXRUNTIME
+  PROPERTY STRINGS AUTO ON OFF)
 option(PAGDEPLOY_FETCH_TENSORRT_HEADERS
   "Download the open-source headers of TensorRT where none are installed" OFF)
+option(PAGDEPLOY_FETCH_ONNXRUNTIME_HEADERS
+  "Download the official archive of ONNX Runtime where no headers are installed" OFF)
 option(PAGDEPLOY_BUILD_TESTS "Build the native tests" OFF)
 option(PAGDEPLOY_SANITIZE "Build the host tests with AddressSanitizer and UBSan" OFF)
 
@@ -19,7 +23,7 @@ endif()
 set(PAGDEPLOY_CUDA_ARCHITECTURES ${_architectures}
   CACHE STRING "GPU architectures to compile for")
 
-foreach(option IN ITEMS PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT)
+foreach(option IN ITEMS PAGDEPLOY_CUDA PAGDEPLOY_TENSORRT PAGDEPLOY_ONNXRUNTIME)
   if(NOT ${option} MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "${option} is '${${option}}'; it must be AUTO, ON or OFF")
   endif()
@@ -65,6 +69,29 @@ macro(pagdeploy_find_tensorrt)
     else()
       message(STATUS "skipped the TensorRT plugins: no TensorRT headers found; set TensorRT_ROOT, "
         "or -DPAGDEPLOY_FETCH_TENSORRT_HEADERS=ON to download them")
+    endif()
+  endif()
+endmacro()
+
+# Defines OnnxRuntime_FOUND, and with it OnnxRuntime::headers.
+macro(pagdeploy_find_onnxruntime)
+  if(PAGDEPLOY_ONNXRUNTIME STREQUAL OFF)
+    set(OnnxRuntime_FOUND FALSE)
+  else()
+    find_package(OnnxRuntime 1.18 QUIET)
+    if(NOT OnnxRuntime_FOUND AND PAGDEPLOY_FETCH_ONNXRUNTIME_HEADERS)
+      include(FetchOnnxRuntimeHeaders)
+      find_package(OnnxRuntime 1.18 REQUIRED)
+    endif()
+    if(OnnxRuntime_FOUND)
+      message(STATUS "onnxruntime headers ${OnnxRuntime_VERSION}: ${OnnxRuntime_INCLUDE_DIR}")
+    elseif(PAGDEPLOY_ONNXRUNTIME STREQUAL ON)
+      message(FATAL_ERROR "PAGDEPLOY_ONNXRUNTIME is ON and no onnxruntime headers (1.18 or later) "
+        "were found: set ONNXRUNTIME_ROOT, or -DPAGDEPLOY_FETCH_ONNXRUNTIME_HEADERS=ON")
+    else()
+      message(STATUS "skipped the onnxruntime ops: no onnxruntime headers found; install "
+        "libonnxruntime-dev, set ONNXRUNTIME_ROOT, or "
+        "-DPAGDEPLOY_FETCH_ONNXRUNTIME_HEADERS=ON to download them")
     endif()
   endif()
 endmacro()

@@ -17,9 +17,10 @@ if(NOT TensorRT_FOUND OR NOT TARGET pagdeploy_kernels)
   elseif(TensorRT_FOUND)
     message(STATUS "skipped the TensorRT plugins: they need the CUDA kernels")
   endif()
-  if(SKBUILD)
-    message(FATAL_ERROR "PAGDEPLOY_BUILD_PLUGINS asks for a wheel with the TensorRT plugins: "
-      "it needs nvcc, and TensorRT's headers in TensorRT_ROOT")
+  if(SKBUILD AND NOT TARGET pagdeploy_ort_ops)
+    message(FATAL_ERROR "PAGDEPLOY_BUILD_PLUGINS asks for a wheel with native libraries: the "
+      "TensorRT plugins need nvcc, and TensorRT's headers in TensorRT_ROOT; the onnxruntime ops "
+      "need onnxruntime's headers in ONNXRUNTIME_ROOT")
   endif()
   return()
 endif()

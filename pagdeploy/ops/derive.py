@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pagdeploy.errors import IncompatibleArtifact
-from pagdeploy.ops import DOMAIN, OPS, VERSION, Attribute, Op
+from pagdeploy.ops import DOMAIN, OPS, VERSION, Attribute, Op, native
 
 if TYPE_CHECKING:
     import onnx
@@ -47,12 +47,18 @@ def schema(op: Op) -> onnx.defs.OpSchema:
 
 
 def register_schemas() -> None:
-    """Make the ops known to this process's onnx: its checker, shape inference and onnxscript."""
+    """Make the ops known to this process's onnx: its checker, shape inference and onnxscript.
+
+    Those of the native lowering too.
+    """
     import onnx.defs
 
     for op in OPS.values():
         if not onnx.defs.has(op.name, DOMAIN):
             onnx.defs.register_schema(schema(op))
+    for lowered in native.schemas():
+        if not onnx.defs.has(lowered.name, lowered.domain):
+            onnx.defs.register_schema(lowered)
 
 
 def function_body(op: Op, opset: int) -> onnx.FunctionProto:

@@ -55,9 +55,20 @@ def test_wheel_with_plugins_holds_the_library(tmp_path: Path) -> None:
     assert built.name.split("-")[2:4] == ["py3", "none"]
     assert not built.name.endswith("-any.whl")
     names = zipfile.ZipFile(built).namelist()
-    libraries = sorted(name for name in names if name.endswith(".so"))
+    libraries = sorted(name for name in names if "plugins" in name and name.endswith(".so"))
     assert len(libraries) == 2
     assert libraries[0].startswith("pagdeploy/lib/libpagdeploy_plugins_autoreg_trt")
     assert libraries[1].startswith("pagdeploy/lib/libpagdeploy_plugins_trt")
     assert "pagdeploy/lib/cmake/pagdeploy/pagdeployConfig.cmake" in names
     assert "pagdeploy/include/pagdeploy/common/op_attributes.hpp" in names
+
+
+def test_wheel_without_cuda_holds_the_onnxruntime_ops(tmp_path: Path) -> None:
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    if not os.environ.get("ONNXRUNTIME_ROOT"):
+        pytest.skip("no onnxruntime headers: set ONNXRUNTIME_ROOT")
+    built = wheel(tmp_path, PAGDEPLOY_BUILD_PLUGINS="1", SKBUILD_CMAKE_DEFINE="PAGDEPLOY_CUDA=OFF")
+    assert not built.name.endswith("-any.whl")
+    names = zipfile.ZipFile(built).namelist()
+    assert [n for n in names if n.endswith(".so")] == ["pagdeploy/lib/libpagdeploy_ort.so"]

@@ -1,16 +1,28 @@
-// A program of another project: an op's defaults, and where the plugin library is.
+// A program of another project: an op's defaults, and where the native libraries are.
 #include <common/op_attributes.hpp>
 
 #include <cstdio>
 
+namespace {
+
+bool isThere(const char* name, const char* path) {
+    std::FILE* const library = std::fopen(path, "rb");
+    std::printf("%s %s\n", name, library == nullptr ? "missing" : "found");
+    return library != nullptr && std::fclose(library) == 0;
+}
+
+}  // namespace
+
 int main() {
     const pagdeploy::PerforatedConvAttributes attributes;
     std::printf("branch %d\n", static_cast<int>(attributes.branch));
+    bool complete = true;
 #ifdef PLUGIN_LIBRARY
-    std::FILE* const library = std::fopen(PLUGIN_LIBRARY, "rb");
-    std::printf("plugins %s\n", library == nullptr ? "missing" : "found");
-    return library == nullptr ? 1 : 0;
-#else
-    return 0;
+    complete &= isThere("plugins", PLUGIN_LIBRARY);
 #endif
+#ifdef ORT_OPS_LIBRARY
+    complete &= isThere("ort_ops", ORT_OPS_LIBRARY);
+#endif
+    (void)isThere;
+    return complete ? 0 : 1;
 }

@@ -1,0 +1,168 @@
+#include "onnxruntime/conv.hpp"
+
+#include <algorithm>
+
+#include "common/output_shape.hpp"
+#include "onnxruntime/pixel_lists.hpp"
+#include "perforated_conv/cpu/nchw.hpp"
+
+namespace pagdeploy::ort {
+
+namespace {
+
+using Rules = PerforatedConvRules;
+
+// The axes of a channels-last map in the order of the rules.
+TensorShape channelsFirst(const TensorShape& s) {
+    return s.rank == 4 ? TensorShape{4, {s.d[0], s.d[3], s.d[1], s.d[2]}} : s;
+}
+
+Grid gridOf(const TensorShape& channelsFirstMap) {
+    const auto* d = channelsFirstMap.d;
+    return {static_cast<int>(d[0]), static_cast<int>(d[2]), static_cast<int>(d[3])};
+}
+
+// Fills in the output, holds everything to the rules, and returns the output's shape.
+TensorShape checkedOutput(const PerforatedConvAttributes& attributes, Tensor* tensors) {
+    const TensorShape output = evaluate(Rules::outputShape(attributes, tensors), tensors);
+    tensors[Rules::kY].shape = output;
+    Rules::checkTensors(attributes, tensors);
+    return output;
+}
+
+bool allOnes(const Dimensions& shape) {
+    return std::all_of(shape.begin(), shape.end(),
+                       [](const Dimension& d) { return d.name.empty() && d.size == 1; });
+}
+
+// What is known of the output's height or width.
+Dimension outputDimension(const Dimension& size, const PerforatedConvAttributes& a, int axis) {
+    const std::int64_t reach = std::int64_t{a.dilations[axis]} * (a.kernel_shape[axis] - 1) + 1;
+    const std::int64_t padded = std::int64_t{a.pads[axis]} + a.pads[axis + 2];
+    if (size.size >= 0 && size.name.empty()) {
+        return {floorDivide(size.size + padded - reach, a.strides[axis]) + 1, ""};
+    }
+    // Only a size that stays the same keeps its name.
+    return a.strides[axis] == 1 && padded + 1 == reach ? size : Dimension{};
+}
+
+// `axes` are those of N, C, H, W in X; the output has its own in the same places.
+void inferConv(const ShapeContext& context, std::size_t weightInput, std::size_t baseInput,
+               const int (&axes)[4], ONNXTensorElementDataType type) {
+    const Dimensions base = context.input(baseInput);
+    if (base.size() == 4 && !allOnes(base)) {
+        return context.setOutput(base, type);  // it has the output's shape, names included
+    }
+    const Dimensions x = context.input(0);
+    const Dimensions weights = context.input(weightInput);
+    PerforatedConvAttributes attributes;
+    visitPerforatedConv(attributes, [&](const char* name, auto& v) { context.read(name, v); });
+    if (x.size() != 4 || weights.size() != 4) {
+        return;
+    }
+    Rules::checkAttributes(attributes);
+    Dimensions output(4);
+    output[axes[0]] = x[axes[0]];
+    output[axes[1]] = weights[0];
+    output[axes[2]] = outputDimension(x[axes[2]], attributes, 0);
+    output[axes[3]] = outputDimension(x[axes[3]], attributes, 1);
+    context.setOutput(output, type);
+}
+
+}  // namespace
+
+ConvWeights::ConvWeights(const KernelInfo& info, std::size_t weightInput, std::size_t biasInput) {
+    visitPerforatedConv(attributes_, [&](const char* name, auto& v) { info.read(name, v); });
+    Rules::checkAttributes(attributes_);
+    const Value weights = info.constantInput(weightInput);
+    const Value bias = info.constantInput(biasInput);
+    if (weights.data != nullptr && bias.data != nullptr) {
+        constant_ = pack(weights, bias);
+    }
+}
+
+std::shared_ptr<const cpu::Convolution> ConvWeights::convolution(const Value& weights,
+                                                                 const Value& bias) const {
+    return constant_ ? constant_ : pack(weights, bias);
+}
+
+std::shared_ptr<const cpu::Convolution> ConvWeights::pack(const Value& weights,
+                                                          const Value& bias) const {
+    // Constants are packed before there is an X, so X is here whatever fits them.
+    const TensorShape& w = weights.shape;
+    PAG_CHECK(w.rank == 4, "W must be of rank 4, not " + std::to_string(w.rank));
+    Tensor tensors[6];
+    tensors[Rules::kX].shape = {4, {-1, w.d[1] * attributes_.group, -1, -1}};
+    tensors[Rules::kSelection].shape = {4, {-1, 1, -1, -1}};
+    tensors[Rules::kW].shape = w;
+    tensors[Rules::kB].shape = bias.shape;
+    tensors[Rules::kBase].shape = {4, {1, 1, 1, 1}};
+    checkedOutput(attributes_, tensors);
+    const cpu::KernelShape shape = cpu::kernelShapeOf(
+        attributes_, static_cast<int>(w.d[1] * attributes_.group), static_cast<int>(w.d[0]));
+    return std::make_shared<const cpu::Convolution>(shape, weights.as<float>(), bias.as<float>(),
+                                                    *cpu::instructionSets().front());
+}
+
+void ConvKernel::compute(Context& context) const {
+    Value values[Rules::kInputs];
+    Tensor tensors[Rules::kInputs + 1];
+    for (int i = 0; i < Rules::kInputs; ++i) {
+        values[i] = context.input(static_cast<std::size_t>(i));
+        tensors[i].shape = values[i].shape;
+    }
+    const PerforatedConvAttributes& attributes = weights_.attributes();
+    const TensorShape y = checkedOutput(attributes, tensors);
+    const Value& base = values[Rules::kBase];
+    runNchw(*weights_.convolution(values[Rules::kW], values[Rules::kB]),
+            {gridOf(values[Rules::kX].shape), values[Rules::kX].as<float>(),
+             values[Rules::kSelection].as<std::int32_t>(), Rules::selectionIsPerImage(tensors),
+             attributes.branch, base.as<float>(), Rules::baseIsOneValue(tensors), attributes.mode,
+             weights_.bend(), context.output<float>({y.d[0], y.d[1], y.d[2], y.d[3]})},
+            context);
+}
+
+void ConvKernel::inferShape(const ShapeContext& context) {
+    inferConv(context, Rules::kW, Rules::kBase, {0, 1, 2, 3}, kOutput);
+}
+
+ConvNhwcKernel::ConvNhwcKernel(const KernelInfo& info) : weights_(info, 1, 2) {
+    std::int32_t inactive = 0;
+    info.read("inactive", inactive);
+    PAG_CHECK(inactive >= 0 && inactive <= 2, "attribute 'inactive' is " +
+                                                  std::to_string(inactive) +
+                                                  " and must be in 0..2");
+    inactive_ = static_cast<cpu::Inactive>(inactive);
+}
+
+void ConvNhwcKernel::compute(Context& context) const {
+    const Value x = context.input(0);
+    const Value w = context.input(1);
+    const Value b = context.input(2);
+    const Value base = context.input(3);
+    const Value pixels = context.input(4);
+    Tensor tensors[Rules::kInputs + 1];
+    tensors[Rules::kX].shape = channelsFirst(x.shape);
+    tensors[Rules::kSelection].shape = {4, {x.shape.d[0], 1, 1, 1}};  // the list stands for it
+    tensors[Rules::kW].shape = w.shape;
+    tensors[Rules::kB].shape = b.shape;
+    tensors[Rules::kBase].shape = channelsFirst(base.shape);
+    const TensorShape y = checkedOutput(weights_.attributes(), tensors);
+    const std::int64_t mapPixels = y.d[0] * y.d[2] * y.d[3];
+    const bool listed = pixels.shape.rank > 0;
+    if (listed) {
+        checkPixels(pixels, mapPixels);
+    }
+    weights_.convolution(w, b)->run(
+        {gridOf(tensors[Rules::kX].shape), x.as<float>(), pixels.as<std::int32_t>(),
+         listed ? pixels.elements() : static_cast<std::size_t>(mapPixels), base.as<float>(),
+         Rules::baseIsOneValue(tensors), weights_.attributes().mode, weights_.bend(), inactive_,
+         context.output<float>({y.d[0], y.d[2], y.d[3], y.d[1]}), false},
+        context);
+}
+
+void ConvNhwcKernel::inferShape(const ShapeContext& context) {
+    inferConv(context, 1, 3, {0, 3, 1, 2}, kOutput);
+}
+
+}  // namespace pagdeploy::ort

@@ -1,0 +1,269 @@
+#include "perforated_conv/cpu/convolution.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "perforated_conv/cpu/inactive.hpp"
+#include "perforated_conv/cpu/tiles.hpp"
+
+namespace pagdeploy::cpu {
+
+namespace {
+
+// A part of a panel that the row groups of a tile read one after the other: it stays in L2.
+constexpr std::size_t kSliceBytes = 96 * 1024;
+// More rows share the weights where there are many of those. Both are multiples of all tile rows.
+constexpr int kTileRows = 96;
+constexpr int kTileRowsOfWide = 144;
+constexpr int kWideChannels = 512;
+constexpr int kDepthwiseRows = 128;
+constexpr int kDepthwiseChannels = 256;
+
+// Pointers and partial sums of the tile that a thread works on.
+struct Scratch {
+    std::vector<const float*> input;
+    std::vector<std::ptrdiff_t> offsets;
+    std::vector<float*> output;
+    std::vector<const float*> base;
+    AlignedFloats partial;
+    std::size_t partialSize = 0;
+
+    float* partialSums(std::size_t size) {
+        if (size > partialSize) {
+            partial = alignedFloats(size);
+            partialSize = size;
+        }
+        return partial.get();
+    }
+};
+
+Scratch& scratch() {
+    static thread_local Scratch ofThread;
+    return ofThread;
+}
+
+bool overlap(const float* a, std::size_t aSize, const float* b, std::size_t bSize) {
+    return a < b + bSize && b < a + aSize;
+}
+
+}  // namespace
+
+struct Convolution::Tile {
+    std::size_t firstRow;  // of the list
+    int rows;
+    int firstPanel;
+    int endPanel;
+};
+
+Convolution::Convolution(const KernelShape& shape, const float* weights, const float* bias,
+                         const InstructionSet& isa)
+    : shape_(shape),
+      isa_(isa),
+      weights_(shape, weights, bias, isa),
+      zeros_(alignedFloats(static_cast<std::size_t>(shape.inputChannels))),
+      slices_(slices()) {
+    std::fill_n(zeros_.get(), shape.inputChannels, 0.0f);
+}
+
+std::vector<Convolution::Slice> Convolution::slices() const {
+    const int taps = shape_.taps();
+    const int depth = weights_.depth();
+    const std::size_t channelBytes = static_cast<std::size_t>(isa_.panel) * sizeof(float);
+    const auto most = static_cast<int>(kSliceBytes / channelBytes);  // channels of a slice
+    std::vector<Slice> result;
+    if (depth <= most) {
+        const int parts = ceilDivide(taps, std::max(1, most / depth));
+        const int each = ceilDivide(taps, parts);
+        for (int tap = 0; tap < taps; tap += each) {
+            result.push_back({tap, std::min(each, taps - tap), 0, depth});
+        }
+        return result;
+    }
+    const int each = ceilDivide(depth, ceilDivide(depth, most));
+    for (int tap = 0; tap < taps; ++tap) {
+        for (int k = 0; k < depth; k += each) {
+            result.push_back({tap, 1, k, std::min(each, depth - k)});
+        }
+    }
+    return result;
+}
+
+void Convolution::run(const ConvCall& call, Host& host) const {
+    const ConvGeometry geometry = shape_.over(call.input);
+    const auto outputs = static_cast<std::size_t>(geometry.output.pixels());
+    const std::size_t rows = call.compact ? call.count : outputs;
+    const std::size_t xSize = static_cast<std::size_t>(call.input.pixels()) * shape_.inputChannels;
+    const std::size_t ySize = rows * shape_.outputChannels;
+    if (overlap(call.x, xSize, call.y, ySize)) {
+        // A finished pixel would overwrite what its neighbours, and its own later channels, read.
+        HostArray<float> x(host, xSize);
+        std::memcpy(x.data(), call.x, xSize * sizeof(float));
+        ConvCall apart = call;
+        apart.x = x.data();
+        return run(apart, host);
+    }
+    if (!call.compact) {
+        fillInactive(call, outputs, shape_.outputChannels, host);
+    }
+    if (call.count > 0) {
+        compute(call, geometry, host);
+    }
+}
+
+void Convolution::compute(const ConvCall& call, const ConvGeometry& geometry, Host& host) const {
+    std::optional<HostArray<float>> baseRow;
+    ConvCall whole = call;
+    if (call.mode == kModeAdd && call.baseIsOneValue) {
+        baseRow.emplace(host, static_cast<std::size_t>(shape_.outputChannels));
+        std::fill_n(baseRow->data(), shape_.outputChannels, *call.base);
+        whole.base = baseRow->data();
+    }
+    const bool wide = shape_.outputChannels >= kWideChannels;
+    const Partition parts =
+        weights_.isDepthwise()
+            ? partition(call.count, kDepthwiseRows, 1,
+                        ceilDivide(shape_.outputChannels, kDepthwiseChannels))
+            : partition(call.count, wide ? kTileRowsOfWide : kTileRows, isa_.rows,
+                        weights_.panels());
+    const int panels = weights_.isDepthwise()
+                           ? ceilDivide(shape_.outputChannels, kDepthwiseChannels)
+                           : weights_.panels();
+    const auto tasks = static_cast<std::size_t>(parts.rowTiles) * parts.panelTiles;
+    host.parallelFor(tasks, [&](std::size_t task) {
+        const std::size_t first = (task % parts.rowTiles) * parts.rows;
+        const int panel = static_cast<int>(task / parts.rowTiles) * parts.panels;
+        computeTile(whole, geometry,
+                    {first, static_cast<int>(std::min<std::size_t>(parts.rows, call.count - first)),
+                     panel, std::min(panel + parts.panels, panels)});
+    });
+}
+
+void Convolution::computeTile(const ConvCall& call, const ConvGeometry& geometry,
+                              const Tile& tile) const {
+    Scratch& mine = scratch();
+    const auto rows = static_cast<std::size_t>(tile.rows);
+    const auto channels = static_cast<std::size_t>(shape_.outputChannels);
+    mine.input.resize(rows * shape_.taps());
+    mine.output.resize(rows);
+    const bool adds = call.mode == kModeAdd;
+    mine.base.resize(adds ? rows : 0);
+    for (std::size_t r = 0; r < rows; ++r) {
+        const std::size_t row = tile.firstRow + r;
+        const std::size_t pixel = call.pixels != nullptr ? call.pixels[row] : row;
+        mine.output[r] = call.y + (call.compact ? row : pixel) * channels;
+        if (adds) {
+            mine.base[r] = call.base + (call.baseIsOneValue ? 0 : pixel * channels);
+        }
+    }
+    const RowSink sink{mine.output.data(), adds ? mine.base.data() : nullptr, call.bend};
+    if (weights_.isDepthwise()) {
+        fillInput(call, geometry, tile, 1, mine.input.data());
+        return depthwiseTile(tile, sink);
+    }
+    // Even groups: 25 rows are 9, 8 and 8 rather than 12, 12 and 1.
+    const int groupRows = ceilDivide(tile.rows, ceilDivide(tile.rows, isa_.rows));
+    fillInput(call, geometry, tile, groupRows, mine.input.data());
+    multiplyTile(tile, groupRows, sink);
+}
+
+// Groups of rows, and in each group [tap][row].
+void Convolution::fillInput(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile,
+                            int groupRows, const float** to) const {
+    const Grid& map = geometry.input;
+    const BranchGeometry& reach = shape_.reach;
+    const std::ptrdiff_t channels = shape_.inputChannels;
+    if (isPointwise()) {  // a pixel reads itself
+        for (int r = 0; r < tile.rows; ++r) {
+            const std::size_t row = tile.firstRow + r;
+            const std::size_t pixel = call.pixels != nullptr ? call.pixels[row] : row;
+            to[r] = call.x + pixel * channels;
+        }
+        return;
+    }
+    const int taps = shape_.taps();
+    std::vector<std::ptrdiff_t>& offsets = scratch().offsets;  // of the taps, from the first one
+    offsets.resize(static_cast<std::size_t>(taps));
+    for (int tap = 0; tap < taps; ++tap) {
+        const std::ptrdiff_t y = tap / shape_.width * reach.dilationY;
+        offsets[tap] = (y * map.width + tap % shape_.width * reach.dilationX) * channels;
+    }
+    const int lastTapY = (shape_.height - 1) * reach.dilationY;
+    const int lastTapX = (shape_.width - 1) * reach.dilationX;
+    AscendingPixels pixels(geometry.output, call.pixels, tile.firstRow);
+    for (int first = 0; first < tile.rows; first += groupRows) {
+        const int rows = std::min(groupRows, tile.rows - first);
+        for (int r = 0; r < rows; ++r) {
+            const PixelPosition at = pixels.next();
+            const int top = at.y * shape_.strideY - reach.padTop;
+            const int left = at.x * shape_.strideX - reach.padLeft;
+            const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(at.image) * map.height + top;
+            const std::ptrdiff_t corner = (line * map.width + left) * channels;
+            const bool inside = top >= 0 && left >= 0 && top + lastTapY < map.height &&
+                                left + lastTapX < map.width;
+            const float** pointer = to + r;
+            if (inside) {
+                for (int tap = 0; tap < taps; ++tap, pointer += rows) {
+                    *pointer = call.x + (corner + offsets[tap]);
+                }
+                continue;
+            }
+            for (int tap = 0; tap < taps; ++tap, pointer += rows) {
+                const int y = top + tap / shape_.width * reach.dilationY;
+                const int x = left + tap % shape_.width * reach.dilationX;
+                const bool reads = y >= 0 && y < map.height && x >= 0 && x < map.width;
+                *pointer = reads ? call.x + (corner + offsets[tap]) : zeros_.get();
+            }
+        }
+        to += static_cast<std::size_t>(rows) * taps;
+    }
+}
+
+void Convolution::multiplyTile(const Tile& tile, int groupRows, const RowSink& sink) const {
+    Scratch& mine = scratch();
+    const std::size_t panels = tile.endPanel - tile.firstPanel;
+    const std::size_t panelSums = static_cast<std::size_t>(tile.rows) * isa_.panel;
+    float* const partial = slices_.size() > 1 ? mine.partialSums(panels * panelSums) : nullptr;
+    const int perGroup = shape_.outputChannels / shape_.groups;
+    const int taps = shape_.taps();
+    TileProduct product{};
+    product.tapStride = static_cast<std::ptrdiff_t>(weights_.depth()) * isa_.panel;
+    for (std::size_t s = 0; s < slices_.size(); ++s) {
+        const Slice& slice = slices_[s];
+        product.taps = slice.taps;
+        product.depth = slice.channels;
+        for (int panel = tile.firstPanel; panel < tile.endPanel; ++panel) {
+            const int group = panel / weights_.panelsPerGroup();
+            const int column = (panel - group * weights_.panelsPerGroup()) * isa_.panel;
+            product.columns = std::min(isa_.panel, perGroup - column);
+            product.firstColumn = static_cast<std::ptrdiff_t>(group) * perGroup + column;
+            product.inputOffset =
+                static_cast<std::ptrdiff_t>(group) * weights_.depth() + slice.firstChannel;
+            product.weights = weights_.panel(panel) + slice.firstTap * product.tapStride +
+                              static_cast<std::ptrdiff_t>(slice.firstChannel) * isa_.panel;
+            product.bias = s == 0 ? weights_.panelBias(panel) : nullptr;
+            for (int first = 0; first < tile.rows; first += groupRows) {
+                product.rows = std::min(groupRows, tile.rows - first);
+                product.input = mine.input.data() + static_cast<std::size_t>(first) * taps +
+                                static_cast<std::size_t>(slice.firstTap) * product.rows;
+                if (partial != nullptr) {
+                    product.partial = partial + (panel - tile.firstPanel) * panelSums +
+                                      static_cast<std::size_t>(first) * isa_.panel;
+                }
+                const RowSink here{sink.output + first,
+                                   sink.base != nullptr ? sink.base + first : nullptr, sink.bend};
+                product.sink = s + 1 == slices_.size() ? &here : nullptr;
+                isa_.multiply(product);
+            }
+        }
+    }
+}
+
+void Convolution::depthwiseTile(const Tile& tile, const RowSink& sink) const {
+    const int first = tile.firstPanel * kDepthwiseChannels;
+    const int end = std::min(tile.endPanel * kDepthwiseChannels, shape_.outputChannels);
+    isa_.depthwise({tile.rows, shape_.taps(), shape_.outputChannels, scratch().input.data(),
+                    weights_.panel(0), weights_.panelBias(0), sink, first, end});
+}
+
+}  // namespace pagdeploy::cpu

@@ -1,0 +1,76 @@
+// The innermost loops of the CPU kernels, compiled once per instruction set and chosen at run time.
+//
+// A new instruction set is one more source file beside instruction_set_avx2.cpp: it says how wide a
+// vector is and how many rows a tile has, and kernel_loops.hpp does the rest. On Arm the portable
+// one compiles to NEON.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace pagdeploy::cpu {
+
+// An activation in three numbers: negative values are scaled, then all are clipped; NaN stays NaN.
+struct Bend {
+    float slope;
+    float low;
+    float high;
+};
+
+// Where finished rows go: output[r][c] = bend(sum[r][c] + base[r][c]).
+struct RowSink {
+    float* const* output;      // [rows]
+    const float* const* base;  // [rows], or null for none
+    Bend bend;
+};
+
+// Some rows times one panel of weights, over a part of the depth.
+//
+// Sums begin with the bias or with partial sums, and end as partial sums or in the sink. The depth
+// is cut so that the part of the panel that all rows of a tile share stays in the L2 cache.
+struct TileProduct {
+    int rows;                   // 1 .. InstructionSet::rows
+    int columns;                // that exist; the panel is padded with zeros to its whole width
+    int taps;                   // kernel positions to add up
+    int depth;                  // channels to add up at each of them
+    const float* const* input;  // [taps][rows]: where each row's channels begin
+    std::ptrdiff_t inputOffset;  // the first channel to read
+    const float* weights;       // [taps][depth][panel], tapStride floats from tap to tap
+    std::ptrdiff_t tapStride;
+    const float* bias;          // [panel]; null to continue from `partial`
+    float* partial;             // [rows][panel]; read without a bias, written without a sink
+    const RowSink* sink;        // null to stop at partial sums
+    std::ptrdiff_t firstColumn;  // of the panel, in the sink's rows
+};
+
+// Each channel with weights of its own.
+struct DepthwiseRows {
+    int rows;
+    int taps;
+    int channels;
+    const float* const* input;  // [rows][taps]
+    const float* weights;       // [taps][channels]
+    const float* bias;          // [channels]
+    RowSink sink;
+    int firstChannel;
+    int endChannel;
+};
+
+struct InstructionSet {
+    const char* name;
+    int rows;   // of a tile, at most
+    int panel;  // columns of a tile: two vectors
+    void (*multiply)(const TileProduct&);
+    void (*depthwise)(const DepthwiseRows&);
+};
+
+// Those that this processor has, the fastest first; the portable one is always the last.
+const std::vector<const InstructionSet*>& instructionSets();
+
+extern const InstructionSet kPortable;
+#if defined(__x86_64__)
+extern const InstructionSet kAvx2;
+extern const InstructionSet kAvx512;
+#endif
+
+}  // namespace pagdeploy::cpu

@@ -1,0 +1,173 @@
+// The loops behind an InstructionSet, for vectors of PAG_VECTOR_FLOATS floats.
+//
+// Each instruction_set_*.cpp includes this file once and is compiled with flags of its own. So
+// nothing here may be shared between those files: everything is in an unnamed namespace, and no
+// inline function of the standard library is called, of which the linker would keep one copy,
+// perhaps the one that this processor cannot run.
+//
+// The sums of a tile are an array that only constants index, spelled out by fold expressions over
+// `I...`. With loops over it GCC keeps the array in memory and stores all of it in every step of
+// the depth, which is three times slower (the throughput guard of bench/cpu notices).
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "perforated_conv/cpu/instruction_set.hpp"
+
+#define PAG_ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define PAG_UNROLL_DEPTH _Pragma("unroll 4")
+#else
+#define PAG_UNROLL_DEPTH _Pragma("GCC unroll 4")
+#endif
+
+namespace pagdeploy::cpu {
+namespace {
+
+constexpr int kWidth = PAG_VECTOR_FLOATS;
+constexpr int kVectors = 2;
+constexpr int kPanel = kVectors * kWidth;
+constexpr int kTileRows = PAG_TILE_ROWS;
+
+typedef float Vector __attribute__((vector_size(4 * PAG_VECTOR_FLOATS)));
+typedef float UnalignedVector
+    __attribute__((vector_size(4 * PAG_VECTOR_FLOATS), aligned(4), may_alias));
+
+PAG_ALWAYS_INLINE Vector load(const float* from) {
+    return *reinterpret_cast<const UnalignedVector*>(from);
+}
+PAG_ALWAYS_INLINE void store(float* to, Vector value) {
+    *reinterpret_cast<UnalignedVector*>(to) = value;
+}
+PAG_ALWAYS_INLINE Vector splat(float value) { return value - Vector{}; }
+
+// Comparisons are false for NaN, so that it passes. Few activations scale, and a panel of little
+// depth has little else to do.
+PAG_ALWAYS_INLINE Vector bent(Vector value, const Bend& bend) {
+    if (bend.slope != 1.0f) {
+        value = value < splat(0.0f) ? value * splat(bend.slope) : value;
+    }
+    const Vector raised = value < splat(bend.low) ? splat(bend.low) : value;
+    return raised > splat(bend.high) ? splat(bend.high) : raised;
+}
+PAG_ALWAYS_INLINE float bent(float value, const Bend& bend) {
+    const float scaled = value < 0.0f ? value * bend.slope : value;
+    const float raised = scaled < bend.low ? bend.low : scaled;
+    return raised > bend.high ? bend.high : raised;
+}
+
+// A panel beyond whose last column the sink's rows may end.
+void finishNarrowRow(const TileProduct& p, int row, const float* sum) {
+    float* output = p.sink->output[row] + p.firstColumn;
+    const float* base = p.sink->base != nullptr ? p.sink->base[row] + p.firstColumn : nullptr;
+    for (int column = 0; column < p.columns; ++column) {
+        const float value = base != nullptr ? sum[column] + base[column] : sum[column];
+        output[column] = bent(value, p.sink->bend);
+    }
+}
+
+template <int row, int... V>
+PAG_ALWAYS_INLINE void finishRow(const TileProduct& p, const Vector* sum,
+                                 std::integer_sequence<int, V...>) {
+    float* output = p.sink->output[row] + p.firstColumn;
+    if (p.sink->base != nullptr) {
+        const float* base = p.sink->base[row] + p.firstColumn;
+        (store(output + V * kWidth, bent(sum[V] + load(base + V * kWidth), p.sink->bend)), ...);
+    } else {
+        (store(output + V * kWidth, bent(sum[V], p.sink->bend)), ...);
+    }
+}
+
+// R counts the rows, V the vectors of a row, I the sums: row I / kVectors, vector I % kVectors.
+template <int... R, int... V, int... I>
+PAG_ALWAYS_INLINE void multiplyRows(const TileProduct& p, std::integer_sequence<int, R...>,
+                                    std::integer_sequence<int, V...> vectors,
+                                    std::integer_sequence<int, I...>) {
+    constexpr int kRows = sizeof...(R);
+    Vector sum[kRows * kVectors];
+    if (p.bias != nullptr) {
+        ((sum[I] = load(p.bias + (I % kVectors) * kWidth)), ...);
+    } else {
+        ((sum[I] = load(p.partial + I * kWidth)), ...);
+    }
+    for (int tap = 0; tap < p.taps; ++tap) {
+        const float* const* input = p.input + tap * kRows;
+        const float* const row[kRows] = {(input[R] + p.inputOffset)...};
+        const float* weights = p.weights + tap * p.tapStride;
+        PAG_UNROLL_DEPTH
+        for (int k = 0; k < p.depth; ++k) {
+            const Vector weight[kVectors] = {load(weights + V * kWidth)...};
+            ((sum[I] += splat(row[I / kVectors][k]) * weight[I % kVectors]), ...);
+            weights += kPanel;
+        }
+    }
+    if (p.sink == nullptr) {
+        (store(p.partial + I * kWidth, sum[I]), ...);
+    } else if (p.columns == kPanel) {
+        (finishRow<R>(p, sum + R * kVectors, vectors), ...);
+    } else {
+        float sums[kRows * kPanel];
+        (store(sums + I * kWidth, sum[I]), ...);
+        (finishNarrowRow(p, R, sums + R * kPanel), ...);
+    }
+}
+
+template <int rows>
+void multiplySome(const TileProduct& p) {
+    multiplyRows(p, std::make_integer_sequence<int, rows>{},
+                 std::make_integer_sequence<int, kVectors>{},
+                 std::make_integer_sequence<int, rows * kVectors>{});
+}
+
+template <int... R>
+PAG_ALWAYS_INLINE void multiplyAny(const TileProduct& p, std::integer_sequence<int, R...>) {
+    constexpr void (*kByRows[])(const TileProduct&) = {multiplySome<R + 1>...};
+    kByRows[p.rows - 1](p);
+}
+
+void multiply(const TileProduct& p) {
+    multiplyAny(p, std::make_integer_sequence<int, kTileRows>{});
+}
+
+// Some vectors of channels of one row; several at a time hide the latency of the sums.
+template <int... V>
+PAG_ALWAYS_INLINE void depthwiseVectors(const DepthwiseRows& p, const float* const* input,
+                                        float* output, const float* base, int channel,
+                                        std::integer_sequence<int, V...>) {
+    Vector sum[] = {load(p.bias + channel + V * kWidth)...};
+    const float* weights = p.weights + channel;
+    for (int tap = 0; tap < p.taps; ++tap, weights += p.channels) {
+        const float* from = input[tap] + channel;
+        ((sum[V] += load(from + V * kWidth) * load(weights + V * kWidth)), ...);
+    }
+    if (base != nullptr) {
+        ((sum[V] += load(base + channel + V * kWidth)), ...);
+    }
+    (store(output + channel + V * kWidth, bent(sum[V], p.sink.bend)), ...);
+}
+
+void depthwise(const DepthwiseRows& p) {
+    for (int r = 0; r < p.rows; ++r) {
+        const float* const* input = p.input + static_cast<std::ptrdiff_t>(r) * p.taps;
+        float* output = p.sink.output[r];
+        const float* base = p.sink.base != nullptr ? p.sink.base[r] : nullptr;
+        int c = p.firstChannel;
+        for (; c + 4 * kWidth <= p.endChannel; c += 4 * kWidth) {
+            depthwiseVectors(p, input, output, base, c, std::make_integer_sequence<int, 4>{});
+        }
+        for (; c + kWidth <= p.endChannel; c += kWidth) {
+            depthwiseVectors(p, input, output, base, c, std::make_integer_sequence<int, 1>{});
+        }
+        for (; c < p.endChannel; ++c) {
+            float sum = p.bias[c];
+            for (int tap = 0; tap < p.taps; ++tap) {
+                sum += input[tap][c] * p.weights[static_cast<std::ptrdiff_t>(tap) * p.channels + c];
+            }
+            output[c] = bent(base != nullptr ? sum + base[c] : sum, p.sink.bend);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace pagdeploy::cpu
