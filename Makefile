@@ -28,9 +28,10 @@ test-native: $(STAMP)
 	    $(BIN)/ctest --test-dir $(BUILD) --output-on-failure --no-tests=error; \
 	fi
 
-# The portable model in stock onnxruntime of other versions, with no pagdeploy installed beside it.
+# Portable and lowered models in stock onnxruntime of other versions, with no pagdeploy beside it.
 test-runtimes: $(STAMP)
 	$(BIN)/python tests/portable/run_versions.py 1.16.3 1.20.1 1.31.1
+	$(BIN)/python tests/portable/run_lowered.py 1.16.3 1.20.1 1.31.1
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

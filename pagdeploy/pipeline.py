@@ -14,38 +14,57 @@ from pagdeploy.passes import (
     drop_unused,
     emulate_half,
     fold_batch_norm,
+    infer_perforation,
+    infer_support,
     insert_quantization,
+    keep_channels_last,
     lower_dense,
     lower_gate,
     lower_gather,
+    lower_native,
+    recognise_gates,
+    recognise_masked_conv,
+    remove_gate_noise,
     share_equal_nodes,
     strip_bodies,
+    switch_dense,
     write_plugin_attributes,
 )
 from pagdeploy.precision import Precision
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 _log = logging.getLogger("pagdeploy.passes")
+
+# Models written by others become models in our ops; what is in our ops already stays as it is.
+RECOGNITION: tuple[ModuleType, ...] = (
+    strip_bodies,  # first: from here on a body could only disagree with the node
+    fold_batch_norm,  # before the masks, which lie behind it, and the precision: one rounding
+    remove_gate_noise,
+    recognise_gates,
+    recognise_masked_conv,
+)
 
 PIPELINES: dict[str, tuple[ModuleType, ...]] = {
     # Standard ONNX that computes only active pixels; what cannot be gathered is lowered densely.
     "gather": (
-        strip_bodies,  # first: from here on a body could only disagree with the node
-        fold_batch_norm,  # before the precision: folded weights are rounded once
+        *RECOGNITION,
+        infer_perforation,  # what is left dense, but read only where a mask is set
         insert_quantization,  # before lowering, which takes our nodes apart
         cast_precision,
+        switch_dense,  # before gathering, which it keeps for frames that are sparse enough
         lower_gather,
         lower_dense,  # after gather: it takes what is left
+        keep_channels_last,
         share_equal_nodes,  # after both: the convolutions of one selection share its pixel list
         lower_gate,  # after sharing, which keeps gates apart, so that each shows its decision
         drop_unused,
     ),
     # Every pixel computed, then chosen: what each runtime understands.
     "dense": (
-        strip_bodies,
-        fold_batch_norm,
+        *RECOGNITION,
         insert_quantization,
         cast_precision,
         lower_dense,
@@ -53,10 +72,23 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         lower_gate,
         drop_unused,
     ),
+    # The ops of our onnxruntime library, which has the gates too; what it lacks is gathered.
+    "native": (
+        *RECOGNITION,
+        infer_perforation,
+        insert_quantization,
+        cast_precision,
+        share_equal_nodes,  # before lowering, which makes one list for each selection
+        lower_native,
+        lower_gather,
+        lower_dense,
+        share_equal_nodes,
+        drop_unused,
+    ),
     # Our nodes stay; a plugin or an operator library computes them.
     "plugin": (
-        strip_bodies,
-        fold_batch_norm,
+        *RECOGNITION,
+        infer_support,  # the others widen their lists of pixels by themselves
         insert_quantization,
         cast_precision,
         share_equal_nodes,
@@ -86,7 +118,7 @@ def lower(
 
     Raises:
         UsageError: there is no such lowering, or the model cannot be of that precision.
-        BuildFailed: bfloat16 is asked for, and the model cannot be written at its opset.
+        BuildFailed: the model cannot be written at the opset that the precision needs.
 
     Returns:
         The lowered model, its types and shapes inferred.
@@ -94,43 +126,83 @@ def lower(
     import onnx
     import onnx_ir as ir
 
-    from pagdeploy.graph.read import name_nodes
-    from pagdeploy.ops.derive import register_schemas
-
-    register_schemas()  # so that shapes are inferred through our nodes
     if lowering not in PIPELINES:
         raise UsageError(
             f"There is no lowering {lowering!r}.", remedy=f"Choose one of: {', '.join(PIPELINES)}."
         )
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    name_nodes(inferred)
-    module = ir.from_proto(inferred)
+    module = _read(model)
     passes = PIPELINES[lowering] + ((emulate_half,) if emulated else ())
     for name, rewrites, milliseconds in run_passes(module, passes, precision):
         _log.info("%-18s %4d rewrites %8.1f ms", name, rewrites, milliseconds)
         if on_pass:
             on_pass(name, rewrites, milliseconds)
     lowered = ir.to_proto(module)
-    if not precision.is_half:
+    if precision.name in ("fp32", "tf32"):
         return lowered
-    if not emulated:
-        lowered = _at_opset(lowered, precision.opset)
+    if not (precision.is_half and emulated):  # which has the types of any opset
+        lowered = _at_opset(lowered, precision)
     # A pass types what it casts; what is lowered after it gets its type from there.
     return onnx.shape_inference.infer_shapes(lowered)
 
 
-def _at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """The model at that opset, or at its own if that is later."""
+def recognise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The portable model in our ops that computes what a model written by others does.
+
+    Its gates can be shown and forced by name, so that it can stand for the other one where
+    decisions are compared.
+
+    Args:
+        model: Any ONNX model; one that is in our ops already comes back as it is.
+    """
+    import onnx_ir as ir
+
+    from pagdeploy.ops.bodies import attach_bodies
+
+    module = _read(model)
+    recognised = (remove_gate_noise, recognise_gates, recognise_masked_conv)
+    counts = run_passes(module, RECOGNITION)
+    names = {each.__name__.rsplit(".", 1)[-1] for each in recognised}
+    if not any(rewrites for name, rewrites, _ in counts if name in names):
+        return model
+    run_passes(module, (drop_unused,))
+    return attach_bodies(ir.to_proto(module))
+
+
+def _read(model: onnx.ModelProto) -> ir.Model:
+    """A copy to work on: its types and shapes inferred, its nodes named, its opset not too old."""
+    import onnx
+    import onnx_ir as ir
+    from onnx import version_converter
+
+    from pagdeploy.graph.read import name_nodes
+    from pagdeploy.ops.derive import MIN_OPSET, register_schemas
+
+    register_schemas()  # so that shapes are inferred through our nodes
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    if opset < MIN_OPSET:
+        try:
+            model = version_converter.convert_version(model, MIN_OPSET)
+        except Exception as problem:  # the converter raises several types of its own
+            _log.info("No gates are looked for: opset %d cannot be raised (%s)", opset, problem)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    name_nodes(inferred)
+    return ir.from_proto(inferred)
+
+
+def _at_opset(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+    """The model at the opset that the precision needs, or at its own if that is later."""
     import onnx
     from onnx import version_converter
 
+    version = precision.opset
     if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) >= version:
         return model
     try:
         converted = version_converter.convert_version(model, version)
     except Exception as problem:  # the converter raises several types of its own
         raise BuildFailed(
-            f"The model cannot be written at opset {version}, which bfloat16 needs ({problem}).",
+            f"The model cannot be written at opset {version}, which {precision.name} needs"
+            f" ({problem}).",
             remedy=f"Export it at opset {version}, or ask for fp16.",
         ) from None
     converted.ir_version = max(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pagdeploy.errors import UsageError
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+_LONGEST_PATTERN = 1000  # a manifest may hold any, and compiling takes the time of its length
 _ELEMENT_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -44,9 +45,14 @@ class Precision:
                 remedy=f"Choose one of: {', '.join(PRECISIONS)}.",
             )
         for pattern in self.keep_fp32:
+            if len(pattern) > _LONGEST_PATTERN:
+                raise UsageError(
+                    f"A regular expression has {len(pattern)} characters.",
+                    remedy=f"Give several of at most {_LONGEST_PATTERN}.",
+                )
             try:
                 re.compile(pattern)
-            except re.error as problem:
+            except (re.error, OverflowError) as problem:
                 raise UsageError(
                     f"{pattern!r} is not a regular expression ({problem}).",
                     remedy="Put a backslash before characters that are meant literally.",
@@ -74,8 +80,8 @@ class Precision:
 
     @property
     def opset(self) -> int:
-        """The first opset whose convolutions and pooling have the type."""
-        return 22 if self.name == "bf16" else 1
+        """The first opset that can say it: bfloat16 convolutions, int8 with a scale per channel."""
+        return {"bf16": 22, "int8": 13}.get(self.name, 1)
 
     @property
     def allows_tf32(self) -> bool:

@@ -24,6 +24,8 @@ def test_every_precision_says_what_it_computes_in(name):
     [
         (("fp8",), r"no precision 'fp8'\. Choose one of: fp32, tf32, fp16, bf16, int8\."),
         (("fp16", ("stem", "head(")), r"'head\(' is not a regular expression \(missing \), "),
+        (("fp16", ("a{99999999999}",)), "is not a regular expression .the repetition number"),
+        (("fp16", (10_000 * "(",)), "has 10000 characters"),
         (("int8",), r"int8 needs the ranges .* Give typical inputs with --calibration-data\."),
         (("int8", (), {}), "int8 needs the ranges"),
         (("fp32", ("stem",)), r"With the precision fp32 every node is float32 already\."),

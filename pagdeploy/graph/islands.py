@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
 from pagdeploy.errors import UsageError
 from pagdeploy.graph.edit import constant_of
+from pagdeploy.graph.search import search
 from pagdeploy.ops import DOMAIN
 
 CONTRACTIONS = frozenset(
@@ -20,6 +20,7 @@ CONTRACTIONS = frozenset(
 # The deepest released gate head, MultiPool's, has three convolutions. What is deeper is a policy
 # network of its own, whose first layers are rounded no worse than the features that others read.
 _DEPTH = 3
+_COMPARABLE = 200  # characters: how close two names are takes the square of their length
 
 
 def gate_heads(model: ir.Model) -> set[ir.Node]:
@@ -56,24 +57,23 @@ def matching_nodes(model: ir.Model, patterns: Sequence[str]) -> set[ir.Node]:
     number the nodes, and only the weights are named after the user's modules.
 
     Raises:
-        UsageError: a pattern is found nowhere; the message names what comes close.
+        UsageError: a pattern is found nowhere, and the message names what comes close; or the
+            search takes too long.
     """
-    found: set[ir.Node] = set()
-    for pattern in patterns:
-        matched = {
-            node for node in model.graph if any(re.search(pattern, name) for name in names_of(node))
-        }
+    known = {node: set(names_of(node)) for node in model.graph} if patterns else {}
+    names = list(dict.fromkeys(name for own in known.values() for name in own))
+    found = search(patterns, names)
+    for pattern, matched in zip(patterns, found, strict=True):
         if not matched:
-            known = dict.fromkeys(name for node in model.graph for name in names_of(node))
-            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
+            short = [name for name in names if len(name) <= _COMPARABLE]
+            near = difflib.get_close_matches(pattern[:_COMPARABLE], short, n=3, cutoff=0.4)
             raise UsageError(
                 f"The pattern {pattern!r} matches no node.",
                 remedy=f"Close to it are {', '.join(near)}."
                 if near
                 else "Nodes go by the names in the ONNX file, of their outputs and weights, too.",
             )
-        found |= matched
-    return found
+    return {node for node, own in known.items() if any(own & matched for matched in found)}
 
 
 def names_of(node: ir.Node) -> Iterator[str]:

@@ -27,9 +27,10 @@ After, where 15360 and 16384 are the bits of 1 and 2 in float16:
 
 Inputs and outputs of the graph keep their types. These stay float32: gates and what leads to them
 (`graph.islands`), so that the argmax sees exact scores of the rounded features; operators whose
-results leave the range of 16 bits or lose small terms; comparisons; operators that have no such
-type at the opset that the file is written at; nodes with subgraphs, and all that is inside; what
-the user names; and cheap nodes between two float32 ones, where casts would only cost.
+results leave the range of 16 bits or lose small terms; comparisons; what reads a constant that
+would become zero; operators that have no such type at the opset that the file is written at, or
+whose results do not take it from an operand; nodes with subgraphs, and all that is inside; what the
+user names; and cheap nodes between two float32 ones, where casts would only cost.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ import re
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
 from pagdeploy.errors import UsageError
-from pagdeploy.graph.edit import constant_of, infer_missing_types, insert_cast, skip
+from pagdeploy.graph.edit import FreshNames, constant_of, insert_cast, skip
 from pagdeploy.graph.islands import CONTRACTIONS, gate_heads, matching_nodes
+from pagdeploy.graph.types import infer_missing_types, is_float, type_variables
 from pagdeploy.ops.derive import register_schemas
 from pagdeploy.precision import Precision
 
@@ -67,6 +68,8 @@ _UNSAFE = {
         "Ceil Floor Round Sign Mod OneHot TopK".split(), _DECISION
     ),
 }  # fmt: skip
+# Smallest numbers of full precision.
+_SMALLEST = {ir.DataType.FLOAT16: 2.0**-14, ir.DataType.BFLOAT16: 2.0**-126}
 # What reads a value in whichever type it comes: a cast in front of them would change nothing.
 _ANY_TYPE = frozenset({"Cast", "Shape", "Size"})
 _MAKES_ITS_TYPE = ("to", "dtype", "value", "value_float", "value_floats")
@@ -102,17 +105,15 @@ def _choose(model: ir.Model, half: ir.DataType, precision: Precision) -> dict[ir
     """The nodes that compute in half precision; says of the others why they do not."""
     named = dict.fromkeys(gate_heads(model), "a gate decides on it")
     named |= dict.fromkeys(matching_nodes(model, precision.keep_fp32), "--keep-fp32 names it")
-    ports, reasons = {}, {}
+    ports: dict[ir.Node, _Ports] = {}
+    reasons: dict[ir.Node, str] = {}
     for node in model.graph:
-        if not any(value.dtype == ir.DataType.FLOAT for value in node.outputs):
+        if not any(is_float(value) for value in node.outputs):
             continue  # nothing to cast: shapes, indices, decisions
         opset = max(model.opset_imports.get(node.domain, 1), 1 if node.domain else precision.opset)
-        found = _half_ports(node, half, opset)
-        why = named.get(node) or _danger(node)
-        if why is None and not found.outputs:
-            why = f"at opset {opset} it has no {half.name.lower()}"
-        if why:
-            reasons[node] = why
+        found = named.get(node) or _danger(node) or _half_ports(node, half, opset)
+        if isinstance(found, str):
+            reasons[node] = found
         else:
             ports[node] = found
     for node in _between_float32(model, ports):
@@ -138,33 +139,44 @@ def _danger(node: ir.Node) -> str | None:
     return None
 
 
-def _half_ports(node: ir.Node, half: ir.DataType, opset: int) -> _Ports:
-    """The ports whose type variable an output has, if the operator's schema allows the type."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    except onnx.defs.SchemaError:
-        return _Ports(set(), set())  # a function of the model's own
-    allowed = {
-        variable.type_param_str
-        for variable in schema.type_constraints
-        if f"tensor({half.name.lower()})" in variable.allowed_type_strs
-    }
+def _half_ports(node: ir.Node, half: ir.DataType, opset: int) -> _Ports | str:
+    """The ports whose type variable a float32 output has; or why the type cannot change.
 
-    def variables(
-        formal: list[onnx.defs.OpSchema.FormalParameter], values: list[ir.Value | None]
-    ) -> dict[int, str]:
-        # The last formal parameter of a variadic operator stands for all that follow.
-        return {
-            index: formal[min(index, len(formal) - 1)].type_str
-            for index, value in enumerate(values)
-            if value is not None and value.dtype == ir.DataType.FLOAT
-        }
+    The operator's schema must allow the type, an operand bind each of these variables, and
+    whatever else they tie together be known as float32, too.
+    """
+    variables = type_variables(node, opset)
+    if variables is None:
+        return "its operator has no schema"
+    narrowed = {name for i, name in variables.outputs.items() if is_float(node.outputs[i])}
+    inputs = {i for i, name in variables.inputs.items() if name in narrowed}
+    outputs = {i for i, name in variables.outputs.items() if name in narrowed}
+    if not all(f"tensor({half.name.lower()})" in variables.allowed.get(n, ()) for n in narrowed):
+        return f"at opset {opset} it has no {half.name.lower()}"
+    if {variables.inputs[i] for i in inputs} != narrowed:
+        return "no operand gives its results their type"
+    if not all(map(is_float, [node.inputs[i] for i in inputs])):
+        return "the type of an operand is unknown"
+    if not all(map(is_float, [node.outputs[i] for i in outputs])):
+        return "the type of a result is unknown"
+    return _flushed(node, inputs, half) or _Ports(inputs, outputs)
 
-    outputs = variables(list(schema.outputs), list(node.outputs))
-    if not set(outputs.values()) <= allowed:
-        return _Ports(set(), set())
-    inputs = variables(list(schema.inputs), list(node.inputs))
-    return _Ports({i for i, name in inputs.items() if name in outputs.values()}, set(outputs))
+
+def _flushed(node: ir.Node, inputs: set[int], half: ir.DataType) -> str | None:
+    """Why a constant would lose what it is there for, such as an epsilon that becomes zero."""
+    attributes = [a for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
+    constants = [(a.name, np.array(a.as_float())) for a in attributes]
+    for value in (node.inputs[index] for index in sorted(inputs)):
+        array = constant_of(value)
+        if value is not None and array is not None:
+            constants.append((value.name or "", array))
+    for name, array in constants:
+        sizes = np.abs(array[array != 0])
+        tiny = sizes < _SMALLEST[half]
+        # Beside larger weights tiny ones hardly count, but nothing is divided by zero.
+        if (tiny.all() and tiny.size) or (tiny.any() and node.op_type == "Div"):
+            return f"{half.name.lower()} would flush its constant {name!r}"
+    return None
 
 
 def _between_float32(model: ir.Model, ports: dict[ir.Node, _Ports]) -> set[ir.Node]:
@@ -190,6 +202,7 @@ class _Casts:
     def __init__(self, model: ir.Model, half: ir.DataType, ports: dict[ir.Node, _Ports]) -> None:
         self.graph, self.half, self.ports = model.graph, half, ports
         self.narrowed: dict[ir.Value, ir.Value] = {}
+        self.names = FreshNames(model.graph)
 
     def run(self) -> None:
         made = dict.fromkeys(n.outputs[i] for n, ports in self.ports.items() for i in ports.outputs)
@@ -212,9 +225,10 @@ class _Casts:
         positions = [i for i, output in enumerate(self.graph.outputs) if output is value]
         if not uses and not positions:
             return
-        wide = insert_cast(self.graph, value, ir.DataType.FLOAT, f"{value.name}.float32")
+        name = self.names.like(f"{value.name}.float32")
+        wide = insert_cast(self.graph, value, ir.DataType.FLOAT, name)
         if positions:  # the name belongs to the interface
-            wide.name, value.name = value.name, f"{value.name}{SUFFIX}"
+            wide.name, value.name = value.name, self._half_name(value)
         for index in positions:
             self.graph.outputs[index] = wide
         for node, index in uses:
@@ -224,11 +238,14 @@ class _Casts:
         if value not in self.narrowed:
             array = constant_of(value)
             self.narrowed[value] = (
-                insert_cast(self.graph, value, self.half, f"{value.name}{SUFFIX}")
+                insert_cast(self.graph, value, self.half, self._half_name(value))
                 if array is None
                 else self._narrow_weight(node, value, array)
             )
         return self.narrowed[value]
+
+    def _half_name(self, value: ir.Value) -> str:
+        return self.names.like(f"{value.name}{SUFFIX}")
 
     def _narrow_weight(
         self, node: ir.Node, value: ir.Value, array: npt.NDArray[np.generic]
@@ -248,7 +265,7 @@ class _Casts:
             and not value.is_graph_output()
             and all(self._reads_half(*use) for use in value.uses())
         )
-        tensor = ir.tensor(cast, name=name if in_place else f"{name}{SUFFIX}")
+        tensor = ir.tensor(cast, name=name if in_place else self._half_name(value))
         narrow = ir.Value(
             name=tensor.name,
             type=ir.TensorType(self.half),

@@ -38,7 +38,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import constant_of, infer_missing_types, insert_cast, skip
+from pagdeploy.graph.edit import FreshNames, constant_of, insert_cast, skip
+from pagdeploy.graph.types import infer_missing_types
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # What only moves, compares or keeps values: rounded operands give rounded results.
@@ -65,7 +66,8 @@ def run(model: ir.Model) -> int:
         if array is not None:
             value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
             value.type = ir.TensorType(ir.DataType.FLOAT)
-    return len(constants) + sum(_emulate(model.graph, value) for value in (*inputs, *made))
+    names = FreshNames(model.graph)
+    return len(constants) + sum(_emulate(model.graph, names, v) for v in (*inputs, *made))
 
 
 def _inner_values(model: ir.Model) -> Iterator[ir.Value]:
@@ -78,7 +80,7 @@ def _is_half(value: ir.Value) -> bool:
     return value.dtype in _HALVES
 
 
-def _emulate(graph: ir.Graph, value: ir.Value) -> bool:
+def _emulate(graph: ir.Graph, names: FreshNames, value: ir.Value) -> bool:
     """Let the readers of a 16-bit value read a float32 one that holds the same numbers."""
     producer, half = value.producer(), value.dtype
     assert half is not None, "the caller asked"
@@ -86,7 +88,8 @@ def _emulate(graph: ir.Graph, value: ir.Value) -> bool:
     positions = [i for i, output in enumerate(graph.outputs) if output is value]
     if producer is None or producer.op_type in _MAKES_ITS_TYPE:
         if readers:  # else its casts already hand out what they should
-            wide = insert_cast(graph, value, ir.DataType.FLOAT, f"{value.name}.widened")
+            name = names.like(f"{value.name}.widened")
+            wide = insert_cast(graph, value, ir.DataType.FLOAT, name)
             for node, index in readers:
                 node.replace_input_with(index, wide)
         return bool(readers)
@@ -94,12 +97,13 @@ def _emulate(graph: ir.Graph, value: ir.Value) -> bool:
     if producer.op_type in _EXACT and not positions:
         return True
     everyone = list(value.uses())
-    rounded = insert_cast(graph, value, half, f"{value.name}.rounded")
-    wide = insert_cast(graph, rounded, ir.DataType.FLOAT, f"{value.name}.widened")
+    rounded = insert_cast(graph, value, half, names.like(f"{value.name}.rounded"))
+    name = names.like(f"{value.name}.widened")
+    wide = insert_cast(graph, rounded, ir.DataType.FLOAT, name)
     for node, index in everyone:
         node.replace_input_with(index, wide)
     if positions:  # the name belongs to the interface, and so does the type
-        rounded.name, value.name = value.name, f"{value.name}.unrounded"
+        rounded.name, value.name = value.name, names.like(f"{value.name}.unrounded")
     for index in positions:
         graph.outputs[index] = rounded
     return True

@@ -41,7 +41,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pagdeploy.errors import UsageError
-from pagdeploy.graph.edit import constant_of, initializer, insert_behind, skip
+from pagdeploy.graph.edit import FreshNames, constant_of, initializer, insert_behind, skip
 from pagdeploy.graph.islands import CONTRACTIONS, gate_heads, matching_nodes
 from pagdeploy.ops import DOMAIN
 from pagdeploy.precision import Precision, Ranges
@@ -125,6 +125,7 @@ class _Quantizer:
     def __init__(self, model: ir.Model, ranges: Ranges) -> None:
         self.model, self.ranges = model, ranges
         self.quantized: dict[ir.Value, ir.Value] = {}
+        self.names = FreshNames(model.graph)
 
     def obstacle(self, node: ir.Node) -> str | None:
         x, w = node.inputs[0], node.inputs[_WEIGHTS[node.op_type, node.domain][0]]
@@ -165,7 +166,8 @@ class _Quantizer:
             insert_behind(self.model.graph, x, narrow, wide)
             for result, suffix in ((narrow, "quantized"), (wide, "dequantized")):
                 result.name = f"{x.name}/{result.op_type}"
-                result.outputs[0].name, result.outputs[0].shape = f"{x.name}.{suffix}", x.shape
+                result.outputs[0].name = self.names.like(f"{x.name}.{suffix}")
+                result.outputs[0].shape = x.shape
             self.quantized[x] = wide.outputs[0]
         return self.quantized[x]
 
@@ -182,15 +184,21 @@ class _Quantizer:
         ]
         dequantize = _node("DequantizeLinear", operands, ir.DataType.FLOAT, axis=axis)
         result = dequantize.outputs[0]
-        result.name, result.shape = f"{node.name}/{w.name}", ir.Shape(weight.shape)
+        result.name = self.names.like(f"{node.name}/{w.name}")
+        result.shape = ir.Shape(weight.shape)
         dequantize.name = f"{result.name}/DequantizeLinear"
         self.model.graph.insert_before(node, dequantize)
         return result
 
 
 def _step(largest: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Distance between neighbouring quantized numbers; anything but 0 is right where all are 0."""
-    return np.where(largest > 0, largest / _STEPS, np.float32(1)).astype(np.float32)
+    """Distance between neighbouring quantized numbers; anything but 0 is right where all are 0.
+
+    As good as 0 is what has no normal step: processors that flush denormals divide by zero then.
+    """
+    steps = largest / np.float32(_STEPS)
+    normal = steps >= np.finfo(np.float32).smallest_normal
+    return np.where(normal, steps, np.float32(1)).astype(np.float32)
 
 
 def _node(

@@ -24,15 +24,20 @@ After:
         y = Where (active, a, base)
     }
 
-Where, not Mul: a NaN or an infinity at an inactive pixel stays unseen.
+Where, not Mul: a NaN or an infinity at an inactive pixel stays unseen. Where nobody reads inactive
+pixels (`passes.infer_perforation`), there is nothing to choose.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import Replacement, is_zero, nodes_of
+from pagdeploy.graph.choice import record
+from pagdeploy.graph.edit import Nodes, Operand, Replacement, is_zero, nodes_of
+from pagdeploy.graph.perforate import UNREAD
 from pagdeploy.ops import Activation, Mode
 
 _GEOMETRY = ("kernel_shape", "strides", "pads", "dilations", "group")
@@ -42,35 +47,57 @@ def run(model: ir.Model) -> int:
     """Lower every PerforatedConv."""
     count = 0
     for node in nodes_of(model, "PerforatedConv"):
-        _lower(model, node)
+        put = Replacement(model, node)
+        put.finish(compute(put, node, node.inputs))
+        record(model, node, "dense")
         count += 1
     return count
 
 
-def _lower(model: ir.Model, node: ir.Node) -> None:
-    x, selection, w, b, base = node.inputs
-    assert x and selection and w and b and base, "check_model refuses a node without its inputs"
-    put = Replacement(model, node)
-    branch = np.array(node.attributes.get_int("branch"), np.int32)
-    active = put.op("Equal", selection, branch)
+def compute(
+    put: Nodes, node: ir.Node, operands: Sequence[Operand | None], *, masked: bool = True
+) -> ir.Value:
+    """What a PerforatedConv says of these operands, computed at every pixel.
+
+    Args:
+        put: Where nodes go.
+        node: The convolution.
+        operands: In place of its own.
+        masked: False where every pixel counts as active.
+    """
+    x, selection, w, b, base = operands
     geometry = {name: node.attributes[name].value for name in _GEOMETRY}
     c = put.op("Conv", x, w, b, **geometry)  # (N, Co, Ho, Wo)
-    if node.attributes.get_int("mode") == Mode.ADD:
-        kept = put.op("Where", active, c, zero_like(put, x))
-        total = kept if is_zero(base) else put.op("Add", base, kept)
-        put.finish(activate(put, total, node))
-    else:
-        put.finish(put.op("Where", active, activate(put, c, node), base))
+    if node.attributes.get_int("mode") == Mode.REPLACE:
+        c = activate(put, c, node)
+        seen = masked and UNREAD not in node.metadata_props
+        return choose_active(put, node, selection, c, base) if seen else c
+    if masked:
+        c = choose_active(put, node, selection, c, zero_like(put, node.inputs[0]))
+    return activate(put, c if is_zero(node.inputs[4]) else put.op("Add", base, c), node)
 
 
-def zero_like(put: Replacement, value: ir.Value) -> ir.Value:
+def choose_active(
+    put: Nodes,
+    node: ir.Node,
+    selection: Operand | None,
+    active: ir.Value,
+    otherwise: Operand | None,
+) -> ir.Value:
+    """One value at the active pixels of a PerforatedConv, and another one elsewhere."""
+    branch = np.array(node.attributes.get_int("branch"), np.int32)
+    return put.op("Where", put.op("Equal", selection, branch), active, otherwise)
+
+
+def zero_like(put: Nodes, value: ir.Value | None) -> ir.Value:
     """A scalar zero of the value's dtype."""
+    assert value is not None, "check_model refuses a node without its inputs"
     if value.dtype is not None:
         return put.constant(np.zeros((), value.dtype.numpy()))
     return put.op("CastLike", np.zeros((), np.float32), value)
 
 
-def activate(put: Replacement, value: ir.Value, node: ir.Node) -> ir.Value:
+def activate(put: Nodes, value: ir.Value, node: ir.Node) -> ir.Value:
     """The activation that a PerforatedConv's attributes name."""
     activation = node.attributes.get_int("activation")
     if activation == Activation.NONE:

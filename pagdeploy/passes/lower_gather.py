@@ -2,7 +2,7 @@
 
 Before:
     <ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
-    gather (float[n, 2, h, w] x, int32[n, 1, h, w] s) => (float[n, 2, h, w] y)
+    gather (float[1, 2, 5, 7] x, int32[1, 1, 5, 7] s) => (float[1, 2, 5, 7] y)
     <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2] b = {5, 6}>
     {
         y = pagdeploy.PerforatedConv <kernel_shape = [1, 1], strides = [1, 1],
@@ -12,261 +12,246 @@ Before:
 
 After:
     <ir_version: 8, opset_import: ["" : 17]>
-    gather (float[n, 2, h, w] x, int32[n, 1, h, w] s) => (float[n, 2, h, w] y)
+    gather (float[1, 2, 5, 7] x, int32[1, 1, 5, 7] s) => (float[1, 2, 5, 7] y)
     <float[2, 2] w = {1, 3, 2, 4}, float[2] b = {5, 6}, int32 branch = {1},
-     int64[1] zero = {0}, int64[1] one = {1}, int64[1] c = {2},
-     int64[1] minus = {-1}, int64[2] row_matrix = {-1, 2}>
+     int64[1] minus = {-1}, int64[2] row_matrix = {-1, 2}, int64[1] c = {2}>
     {
-        height = Shape <start = 2, end = 3> (x)
-        width = Shape <start = 3, end = 4> (x)
         active = Equal (s, branch)
-        pixels = NonZero (active)
-        image = Mul (height, width)
-        out_strides = Concat <axis = 0> (image, zero, width, one)
-        out_rows = MatMul (out_strides, pixels)
+        flat = Reshape (active, minus)
+        places = NonZero (flat)
+        pixels = Reshape (places, minus)
         channels_last = Transpose <perm = [0, 2, 3, 1]> (x)
-        in_table = Reshape (channels_last, row_matrix)
-        taken = Gather <axis = 0> (in_table, out_rows)
+        table = Reshape (channels_last, row_matrix)
+        taken = Gather <axis = 0> (table, pixels)
         convolved = Gemm (taken, w, b)
         computed = Relu (convolved)
         ground = Reshape (channels_last, row_matrix)
-        positions = Unsqueeze (out_rows, minus)
+        positions = Unsqueeze (pixels, minus)
         placed = ScatterND (ground, positions, computed)
         batch = Shape <start = 0, end = 1> (x)
+        height = Shape <start = 2, end = 3> (x)
+        width = Shape <start = 3, end = 4> (x)
         full = Concat <axis = 0> (batch, height, width, c)
         image_last = Reshape (placed, full)
         y = Transpose <perm = [0, 3, 1, 2]> (image_last)
     }
 
-The input is laid out channels last and padded as the convolution asks, so each pixel is one row
-and the taps of an output pixel lie at fixed distances from an anchor row: one Add makes the whole
-index table, with no test for the border. The rows of the active pixels go through one Gemm and
-are scattered over the base. Kernels larger than 1x1 gather (active, taps, C) rows: an im2col of
-the active pixels only.
+A map is laid out channels last, each pixel a row, and the rows that the active pixels read go
+through a Gemm: of larger kernels an im2col of the active pixels only, by a table of neighbours.
+Much of it is multiplied in pieces that stay in the cache. What nobody reads does not come into
+being (`gathering.regions`): between convolutions over one selection only active pixels exist, a
+1x1 convolution in front runs where it is read, and the branches of one gate share one result.
+Results are scattered over the base or, where most pixels are active, added to all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import (
-    Replacement,
-    constant_of,
-    is_zero,
-    nodes_of,
-    skip,
-    weights_of,
+from pagdeploy.graph.choice import choice_of, record
+from pagdeploy.graph.edit import Replacement, constant_of, is_zero
+from pagdeploy.ops import Activation, Mode
+from pagdeploy.passes.gathering.pixels import (
+    Geometry,
+    Pixels,
+    active_pixels,
+    ints,
+    output_size,
+    places,
+    same,
+    size_of,
+    support,
 )
-from pagdeploy.ops import Mode
+from pagdeploy.passes.gathering.regions import Region, find_regions
+from pagdeploy.passes.gathering.rows import (
+    CHUNKS,
+    Listed,
+    Map,
+    Product,
+    convolve,
+    gathered,
+)
 from pagdeploy.passes.lower_dense import activate
 
-LOWERING = "pagdeploy.lowering"  # node metadata: "dense" keeps this pass away
+_WORTH_CHUNKS = 2**21  # bytes of gathered rows
+_UNCHANGED = (Activation.RELU, Activation.LEAKY_RELU)  # what leaves alone what is not negative
 
 
 def run(model: ir.Model) -> int:
     """Lower every PerforatedConv that is not marked dense and for which gathering is possible."""
     count = 0
-    for node in nodes_of(model, "PerforatedConv"):
-        why_not = _obstacle(node)
-        if why_not:
-            skip(node, why_not)
-            continue
-        _Lowering(model, node).run()
-        count += 1
+    for region in find_regions(model):
+        for node in region.convs:
+            record(model, node, "gather")
+        count += len(region.convs)
+        _Lowering(model, region).run()
     return count
 
 
-def _obstacle(node: ir.Node) -> str | None:
-    if node.metadata_props.get(LOWERING) == "dense":
-        return "marked dense"
-    weight, bias = weights_of(node.inputs[2]), constant_of(node.inputs[3])
-    if weight is None or bias is None:
-        return "its weights are computed"
-    if min(node.attributes.get_ints("pads")) < 0:
-        return "it crops its input"
-    if weight.shape[1] == 1 and weight.shape[0] > 1 and node.attributes.get_int("group") > 1:
-        return "a depthwise convolution has too little work per pixel to pay for gathering"
-    return None
-
-
 class _Lowering:
-    """The rewrite of one node, step by step; tensors are named by what a row or an axis means."""
+    """The rewrite of one region, step by step."""
 
-    def __init__(self, model: ir.Model, node: ir.Node) -> None:
-        x, selection, w, b, base = node.inputs
-        assert x and selection and w and b and base, "check_model refuses missing inputs"
-        weight, bias = weights_of(w), constant_of(b)
-        assert weight is not None and bias is not None, "_obstacle refuses computed weights"
-        self.node, self.put = node, Replacement(model, node)
-        self.x, self.selection, self.base = x, selection, base
-        self.weight, self.bias = weight, bias  # (Co, C / group, kh, kw), (Co,)
-        self.out_channels = weight.shape[0]
-        self.strides = node.attributes.get_ints("strides")
-        self.pads = node.attributes.get_ints("pads")
-        self.dilations = node.attributes.get_ints("dilations")
-        self.group = node.attributes.get_int("group")
-        self.channels = weight.shape[1] * self.group
-        self.is_add = node.attributes.get_int("mode") == Mode.ADD
-        self.x_last = self.put.op("Transpose", x, perm=[0, 2, 3, 1])  # (N, H, W, C)
+    def __init__(self, model: ir.Model, region: Region) -> None:
+        base = region.branches[0].inputs[4]
+        assert base is not None, "check_model refuses missing inputs"
+        self.region, self.node, self.base = region, region.last, base
+        self.put = Replacement(model, region.last)
+        self.product = Product.of(region.last)
+        is_add = self.node.attributes.get_int("mode") == Mode.ADD
+        self.sums = is_add and not is_zero(base)  # if so, the activation comes after the sum
+        self.maps: dict[ir.Value, Map] = {}
 
     def run(self) -> None:
-        put = self.put
-        batch = put.op("Shape", self.x, start=0, end=1)  # (1,)
-        height = put.op("Shape", self.x, start=2, end=3)
-        width = put.op("Shape", self.x, start=3, end=4)
-        out_height, out_width = self._output_size(height, 0), self._output_size(width, 1)
-
-        pixels = put.op("NonZero", self._active(batch, out_height, out_width))  # (4, n)
-        out_rows = self._rows(pixels, out_height, out_width, (1, 1))  # (n,)
-        # Unpadded and unstrided, a pixel has the same row in the input as in the output.
-        same_rows = not any(self.pads) and list(self.strides) == [1, 1]
-        table, padded_height, padded_width = self._input_table(height, width)
-        if same_rows and self.weight.shape[2:] == (1, 1):
-            anchors = out_rows
+        put, first = self.put, self.region.convs[0]
+        source = self._map(self.region.source)
+        self.size = output_size(put, source.size, Geometry.of(first))  # every output's
+        pixels = active_pixels(put, first, self.size)
+        self.full = put.op(
+            "Concat", self.size.batch, self.size.height, self.size.width,
+            ints(self.product.out), axis=0,
+        )  # fmt: skip
+        if len(self.region.branches) > 1:
+            last = self._one_of_several()
+        elif self.sums:
+            last = self._added(self._read(source, pixels), pixels)
         else:
-            anchors = self._rows(pixels, padded_height, padded_width, self.strides)
-        taken = put.op("Gather", table, self._taps(anchors, padded_width), axis=0)  # (n, [T,] C)
-        computed = self._multiply(taken)  # (n, Co)
+            last = self._replaced(self._read(source, pixels), pixels)
+        put.finish(put.op("Transpose", last, perm=[0, 3, 1, 2]))
+        for node in reversed(self.region.nodes[:-1]):
+            assert node.graph is not None, "nothing else has removed it"
+            node.graph.remove(node, safe=True)
 
-        full = put.op("Concat", batch, out_height, out_width, _ints(self.out_channels), axis=0)
-        placed = self._place(computed, out_rows, full)  # (N Ho Wo, Co)
-        channels_last = put.op("Reshape", placed, full)  # (N, Ho, Wo, Co)
-        put.finish(put.op("Transpose", channels_last, perm=[0, 3, 1, 2]))
+    def _map(self, value: ir.Value) -> Map:
+        if value not in self.maps:
+            last = self.put.op("Transpose", value, perm=[0, 2, 3, 1])
+            self.maps[value] = Map(last, size_of(self.put, value))
+        return self.maps[value]
 
-    def _output_size(self, size: ir.Value, axis: int) -> ir.Value:
-        kernel, stride, dilation = (
-            self.weight.shape[2 + axis],
-            self.strides[axis],
-            self.dilations[axis],
-        )
-        grown = self.pads[axis] + self.pads[2 + axis] - (kernel - 1) * dilation - 1
-        if stride == 1:
-            return size if grown == -1 else self.put.op("Add", size, _ints(grown + 1))
-        steps = self.put.op("Div", self.put.op("Add", size, _ints(grown)), _ints(stride))
-        return self.put.op("Add", steps, _ints(1))
+    def _read(self, data: Map | Listed, pixels: Pixels) -> Map | Listed:
+        """What the last convolution reads, of the region's source."""
+        put, head = self.put, self.region.head
+        if head:
+            assert isinstance(data, Map), "a region starts from a whole map"
+            reached = support(put, pixels, Geometry.of(self.region.convs[0]))
+            channels = Product.of(head[0]).channels
+            table, chunks = data.rows(put, channels), _chunks(self.region.source, channels)
+            parts = gathered(put, table, reached.rows, self._run_head, chunks)
+            data = Listed(parts, reached, data.size)
+        for node in self.region.inner:
+            parts = self._convolve(data, node, pixels)
+            data = Listed(parts, pixels, self.size)
+        return data
 
-    def _active(self, batch: ir.Value, height: ir.Value, width: ir.Value) -> ir.Value:
-        selection = self.selection
-        if not self._is_per_pixel():
-            full = self.put.op("Concat", batch, _ints(1), height, width, axis=0)
-            # Expand repeats one decision per image; Reshape refuses what is then too large.
-            selection = self.put.op("Reshape", self.put.op("Expand", selection, full), full)
-        branch = np.array(self.node.attributes.get_int("branch"), np.int32)
-        return self.put.op("Equal", selection, branch)  # (N, 1, Ho, Wo)
+    def _run_head(self, rows: ir.Value) -> ir.Value:
+        for node in self.region.head:
+            if node.op_type == "Conv":
+                rows = Product.of(node)(self.put, rows)
+            else:
+                attributes = {name: a.value for name, a in node.attributes.items()}
+                rows = self.put.op(node.op_type, rows, *node.inputs[1:], **attributes)
+        return rows
 
-    def _is_per_pixel(self) -> bool:
-        """Whether the selection provably has a decision for each pixel of each image."""
-        shape, x = self.selection.shape, self.x.shape
-        if shape is None or x is None or len(shape) != 4 or not _same(shape[:1], x[:1]):
-            return False
-        for axis in range(2):
-            grown = self.pads[axis] + self.pads[2 + axis]
-            reach = self.dilations[axis] * (self.weight.shape[2 + axis] - 1)
-            size, stride = x[2 + axis], self.strides[axis]
-            if isinstance(size, int):
-                size = (size + grown - reach - 1) // stride + 1
-            elif stride != 1 or grown != reach:
-                return False
-            if not _same([shape[2 + axis]], [size]):
-                return False
-        return True
+    def _convolve(self, data: Map | Listed, node: ir.Node, pixels: Pixels) -> list[ir.Value]:
+        """Pieces of a convolution's results at the listed pixels, (n_i, Co)."""
+        put, x, product = self.put, node.inputs[0], Product.of(node)
+        assert x is not None, "check_model refuses missing inputs"
+        chunks = _chunks(x, product.taps * product.channels) // len(self.region.branches)
 
-    def _rows(
-        self,
-        pixels: ir.Value,
-        height: ir.Value,
-        width: ir.Value,
-        steps: Sequence[int],
-    ) -> ir.Value:
-        """Rows of pixels (n, _, h, w) in a map of a given size: n H W + h step W + w step."""
-        image = self.put.op("Mul", height, width)
-        down = width if steps[0] == 1 else self.put.op("Mul", width, _ints(steps[0]))
-        strides = self.put.op("Concat", image, _ints(0), down, _ints(steps[1]), axis=0)  # (4,)
-        return self.put.op("MatMul", strides, pixels)  # (n,)
+        def finish(rows: ir.Value) -> ir.Value:
+            return rows if self.sums and node is self.node else activate(put, rows, node)
 
-    def _input_table(
-        self, height: ir.Value, width: ir.Value
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        top, left, bottom, right = self.pads
-        channels_last = self.x_last
-        if any(self.pads):
-            pads = np.array([0, top, left, 0, 0, bottom, right, 0], np.int64)
-            channels_last = self.put.op("Pad", channels_last, pads, mode="constant")
-            height = self.put.op("Add", height, _ints(top + bottom))
-            width = self.put.op("Add", width, _ints(left + right))
-        flat = self.put.op("Reshape", channels_last, _ints(-1, self.channels))
-        return flat, height, width  # (N Hp Wp, C)
+        return convolve(put, data, node, pixels, finish, max(1, chunks))
 
-    def _taps(self, anchors: ir.Value, width: ir.Value) -> ir.Value:
-        kernel_height, kernel_width = self.weight.shape[2:]
-        if kernel_height * kernel_width == 1:
-            return anchors  # (n,)
-        down = np.repeat(np.arange(kernel_height) * self.dilations[0], kernel_width)
-        right = np.tile(np.arange(kernel_width) * self.dilations[1], kernel_height)
-        distances = self.put.op("Mul", width, down.astype(np.int64))
-        distances = self.put.op("Add", distances, right.astype(np.int64))  # (T,)
-        return self.put.op("Add", self.put.op("Unsqueeze", anchors, _ints(-1)), distances)  # (n, T)
+    def _replaced(self, data: Map | Listed, pixels: Pixels) -> ir.Value:
+        put, parts = self.put, self._convolve(data, self.node, pixels)
+        array = constant_of(self.base)
+        if array is None or array.size != 1:
+            return self._scattered(pixels.rows, parts)
+        row = np.full((1, self.product.out), array.ravel()[0], array.dtype)
+        table = Listed(parts, pixels, self.size).behind(put, row)
+        return put.op("Gather", table, self._places(pixels), axis=0)
 
-    def _multiply(self, taken: ir.Value) -> ir.Value:
-        put, group = self.put, self.group
-        taps = self.weight.shape[2] * self.weight.shape[3]
-        # (Co, C/g, kh, kw) -> (g, T C/g, Co/g): rows in the order in which taps are gathered.
-        grouped = self.weight.reshape(group, self.out_channels // group, -1, taps)
-        matrix = grouped.transpose(0, 3, 2, 1).reshape(group, -1, self.out_channels // group)
-        matrix = np.ascontiguousarray(matrix)
-        if group == 1:
-            rows = taken if taps == 1 else put.op("Reshape", taken, _ints(-1, matrix.shape[1]))
-            convolved = put.op("Gemm", rows, matrix[0], self.bias)
-            return activate(put, convolved, self.node) if not self._sums_first() else convolved
-        split = put.op("Reshape", taken, _ints(-1, taps, group, self.channels // group))
-        by_group = put.op("Transpose", split, perm=[2, 0, 1, 3])  # (g, n, T, C/g)
-        rows = put.op("Reshape", by_group, _ints(group, -1, matrix.shape[1]))
-        product = put.op("MatMul", rows, matrix)  # (g, n, Co/g)
-        joined = put.op("Transpose", product, perm=[1, 0, 2])
-        convolved = put.op(
-            "Add", put.op("Reshape", joined, _ints(-1, self.out_channels)), self.bias
-        )
-        return activate(put, convolved, self.node) if not self._sums_first() else convolved
+    def _one_of_several(self) -> ir.Value:
+        put, rows, parts = self.put, [], []
+        for node in self.region.branches:
+            x = node.inputs[0]
+            assert x is not None, "check_model refuses missing inputs"
+            pixels = active_pixels(put, node, self.size)
+            rows.append(pixels.rows)
+            parts += self._convolve(self._map(x), node, pixels)
+        return self._scattered(put.op("Concat", *rows, axis=0), parts)
 
-    def _sums_first(self) -> bool:
-        """In add mode the activation comes after the sum; with a zero base there is no sum."""
-        return self.is_add and not is_zero(self.base)
-
-    def _place(self, computed: ir.Value, out_rows: ir.Value, full: ir.Value) -> ir.Value:
+    def _scattered(self, rows: ir.Value, parts: Sequence[ir.Value]) -> ir.Value:
+        """The base, with results at some pixels: (N, Ho, Wo, Co)."""
         put = self.put
-        ground = self._ground(full)  # (N Ho Wo, Co)
-        positions = put.op("Unsqueeze", out_rows, _ints(-1))  # (n, 1)
-        if not self._sums_first():
-            return put.op("ScatterND", ground, positions, computed)
-        below = put.op("Gather", ground, out_rows, axis=0)  # (n, Co)
-        placed = put.op("ScatterND", ground, positions, put.op("Add", below, computed))
-        return activate(put, placed, self.node)
+        results = parts[0] if len(parts) == 1 else put.op("Concat", *parts, axis=0)
+        ground = put.op("Reshape", self._ground(), ints(-1, self.product.out))
+        placed = put.op("ScatterND", ground, put.op("Unsqueeze", rows, ints(-1)), results)
+        return put.op("Reshape", placed, self.full)
 
-    def _ground(self, full: ir.Value) -> ir.Value:
+    def _added(self, data: Map | Listed, pixels: Pixels) -> ir.Value:
+        activation = self.node.attributes.get_int("activation")
+        base_stays = activation == Activation.NONE or (
+            self.region.adds_to_non_negative and activation in _UNCHANGED
+        )
+        if base_stays and choice_of(self.node).lowering == "gather":
+            return self._added_to_some(data, pixels)
+        return self._added_to_all(data, pixels)
+
+    def _added_to_some(self, data: Map | Listed, pixels: Pixels) -> ir.Value:
+        """Scatter the sums; right only where the activation leaves the base alone."""
+        put, parts = self.put, self._convolve(data, self.node, pixels)
+        results = Listed(parts, pixels, self.size).rows(put)
+        ground = put.op("Reshape", self._ground(), ints(-1, self.product.out))
+        below = put.op("Gather", ground, pixels.rows, axis=0)  # (n, Co)
+        sums = activate(put, put.op("Add", results, below), self.node)
+        return self._scattered(pixels.rows, [sums])
+
+    def _added_to_all(self, data: Map | Listed, pixels: Pixels) -> ir.Value:
+        """Add zero to what is not active: unlike a ScatterND, that runs on all cores."""
+        put = self.put
+        if (
+            isinstance(data, Listed)
+            and Geometry.of(self.node).is_pointwise
+            and self.product.group == 1
+        ):
+            # The bias as a row of the weights: so the row of zeros in front stays one.
+            table = self.product.with_bias_row(put, data)
+        else:
+            parts = self._convolve(data, self.node, pixels)
+            zeros = np.zeros((1, self.product.out), self.product.matrix.dtype)
+            table = Listed(parts, pixels, self.size).behind(put, zeros)
+        taken = put.op("Gather", table, self._places(pixels), axis=0)  # (N, Ho, Wo, Co)
+        return activate(put, put.op("Add", self._ground(), taken), self.node)
+
+    def _places(self, pixels: Pixels) -> ir.Value:
+        """int32 (N, Ho, Wo); so no Reshape, which would be a copy, ends a branch."""
+        size = self.size
+        shape = self.put.op("Concat", size.batch, size.height, size.width, axis=0)
+        return self.put.op("Reshape", places(self.put, pixels), shape)
+
+    def _ground(self) -> ir.Value:
+        """The base, (N, Ho, Wo, Co)."""
         put, base = self.put, self.base
         array = constant_of(base)
         if array is not None and array.size == 1:
-            channels_last = put.op("Expand", array.reshape(1, 1, 1, 1), full)
+            channels_last = put.op("Expand", array.reshape(1, 1, 1, 1), self.full)
         else:
-            channels_last = self.x_last
-            if base is not self.x:
-                channels_last = put.op("Transpose", base, perm=[0, 2, 3, 1])
+            channels_last = self._map(base).last
             output = self.node.outputs[0].shape
-            if base.shape is None or output is None or not _same(base.shape, output):
+            if base.shape is None or output is None or not same(base.shape, output):
                 # Only equal shapes prove that the base is not smaller than the output.
-                channels_last = put.op("Expand", channels_last, full)
-        return put.op("Reshape", channels_last, _ints(-1, self.out_channels))
+                channels_last = put.op("Expand", channels_last, self.full)
+        return channels_last
 
 
-def _same(one: Iterable[int | ir.SymbolicDim], other: Iterable[int | ir.SymbolicDim]) -> bool:
-    """Whether sizes are equal for sure: a size without a name may be any."""
-    named = all(isinstance(size, int) or size.value is not None for size in one)
-    return named and list(one) == list(other)
-
-
-def _ints(*values: int) -> npt.NDArray[np.int64]:
-    return np.array(values, np.int64)
+def _chunks(x: ir.Value, columns: int) -> int:
+    """Pieces in which to gather rows of that many columns, one a pixel of x."""
+    sizes = [] if x.shape is None else [x.shape[0], *x.shape[2:]]
+    numbers = [size for size in sizes if isinstance(size, int)]
+    known = len(numbers) == 3
+    return 1 if known and 4 * columns * prod(numbers) < _WORTH_CHUNKS else CHUNKS

@@ -39,9 +39,28 @@ def test_odd_values_must_stand_in_both(bad):
     assert compare("y", odd.copy(), odd, 0.0).passed
     for engine, reference in ((odd, REFERENCE), (REFERENCE, odd)):
         result = compare("y", engine, reference, 1e9)
-        assert not result.passed and math.isinf(result.error)
+        assert not result.passed and math.isinf(result.error) and math.isinf(result.rms)
         assert result.worst == (1, 0)
     assert not compare("y", odd, changed(-math.inf if bad != -math.inf else math.inf), 1e9).passed
+
+
+def test_many_small_errors_are_found_where_one_large_one_is_allowed():
+    reference = np.ones(100, np.float32)
+    odd, shifted = reference.copy(), reference + np.float32(0.25)
+    odd[3] = 1.5
+    assert compare("y", odd, reference, 0.5, 0.1).passed
+    result = compare("y", shifted * 1e6, reference * 1e6, 0.5, 0.1)
+    assert (result.error, result.rms, result.passed) == (0.25, 0.25, False)
+    assert result.describe() == "differs by 0.25 of its root mean square (the bound is 0.1)"
+    assert compare("y", shifted, reference, 0.2, 0.1).describe(" here") == (
+        "differs by 0.25 of its scale here (the bound is 0.2), most at (0,)"
+    )
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_the_root_mean_square_neither_overflows_nor_vanishes(size):
+    result = compare("y", changed(2.0).astype("f8") * size, REFERENCE.astype("f8") * size, 1, 1)
+    assert result.rms == pytest.approx(2 / 9)
 
 
 def test_zeros_are_held_to_zeros():

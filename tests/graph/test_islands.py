@@ -6,6 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from pagdeploy.errors import UsageError
+from pagdeploy.graph import search
 from pagdeploy.graph.islands import gate_heads, matching_nodes
 from pagdeploy.graph.text import parse
 
@@ -97,3 +98,11 @@ def test_a_pattern_that_finds_nothing_is_refused_and_names_what_is_near():
     assert caught.value.remedy.startswith("Close to it are node logits")
     with pytest.raises(UsageError, match="Nodes go by the names in the ONNX file"):
         matching_nodes(named(MODEL), ["0123456789"])
+
+
+def test_a_pattern_that_would_never_end_is_refused_in_time(monkeypatch):
+    model = named(MODEL)
+    model.graph[0].name = 60 * "a" + "!"
+    monkeypatch.setattr(search, "TIME_LIMIT", 1.0)
+    with pytest.raises(UsageError, match=r"'\^\(a\+\)\+\$' cannot be searched for within 1 second"):
+        matching_nodes(model, ["^(a+)+$"])

@@ -233,7 +233,7 @@ def test_a_model_that_is_of_16_bits_already_is_left_alone():
 
 def test_a_model_that_cannot_reach_the_opset_of_bfloat16_is_refused():
     model = portable("y = NoSuchOperator (x)")
-    with pytest.raises(BuildFailed, match="cannot be written at opset 22, which bfloat16 needs"):
+    with pytest.raises(BuildFailed, match="cannot be written at opset 22, which bf16 needs"):
         lower(model, "dense", precision=Precision("bf16"))
 
 

@@ -11,7 +11,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pagdeploy.errors import UsageError
+from pagdeploy.errors import BuildFailed, UsageError
+from pagdeploy.graph.choice import lowerings_of
 from pagdeploy.passes import insert_quantization
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
@@ -121,7 +122,16 @@ def test_both_lowerings_compute_what_the_quantized_model_says(lowering):
 
 def test_gathered_convolutions_stay_gathered():
     model = lower(network(), "gather", precision=INT8)
-    assert [node.op_type for node in model.graph.node].count("ScatterND") == 2
+    assert list(lowerings_of(model).values()) == ["gather", "gather"]
+
+
+def test_quantized_convolutions_have_no_switch(caplog):
+    """onnxruntime would move the rounding of x up to where a branch reads x unrounded."""
+    with caplog.at_level(logging.INFO, "pagdeploy.passes"):
+        model = lower(network(), "gather", precision=INT8)
+    assert "If" not in [node.op_type for node in model.graph.node]
+    assert "without a switch, onnxruntime would round what a branch reads" in caplog.text
+    assert "If" in [node.op_type for node in lower(network(), "gather").graph.node]
 
 
 def test_every_node_that_stays_says_why(caplog):
@@ -157,6 +167,56 @@ def test_zeros_have_a_scale():
     assert all((scale > 0).all() for scale in scales)
     assert any((scale == 1).any() for scale in scales)
     assert np.isfinite(run_onnxruntime(lowered, {"image": IMAGE})[0]).all()
+
+
+def test_channels_without_a_normal_step_are_zeros():
+    model = network()
+    for tensor in model.graph.initializer:
+        if tensor.name == "w3":
+            array = numpy_helper.to_array(tensor).copy()
+            array[1] = 1e-44
+            array[2] = 1e-37
+            tensor.CopyFrom(numpy_helper.from_array(array, "w3"))
+    ranges = RANGES | {"p": (0.0, 1e-44)}
+    with np.errstate(all="raise", under="ignore"):
+        lowered = lower(model, "dense", precision=Precision("int8", ranges=ranges))
+    narrow, scales, _ = quantized(lowered)["c"]
+    assert scales[1:3].tolist() == [1, 1] and not narrow[1:3].any()
+    assert np.isfinite(run_onnxruntime(lowered, {"image": IMAGE})[0]).all()
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_an_older_model_is_converted_to_the_opset_that_has_channel_scales(opset):
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    m (float[n, 2] x) => (float[n, 2] y) <float[2, 2] w = {{1, 20, 3, -4}}> {{
+        a = MatMul (x, w) s = Softmax (a) b = MatMul (s, w) y = MatMul (b, w)
+    }}""")
+    precision = Precision("int8", ranges={"a": (-30.0, 30.0), "s": (-1.0, 1.0)})
+    lowered = lower(model, "dense", precision=precision)
+    assert lowered.opset_import[0].version >= 13
+    onnx.checker.check_model(lowered, full_check=True)
+    image = {"x": IMAGE[0, 0, :, :2]}
+    exact, rounded = run_onnxruntime(model, image)[0], run_onnxruntime(lowered, image)[0]
+    assert 1e-4 < scale_free_error(rounded, exact) < 0.05
+
+
+def test_an_older_model_that_cannot_be_converted_is_refused():
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 11]>
+    m (float[n, 2] x) => (float[n, 2] y) <float[2, 2] w = {1, 20, 3, -4}> {
+        a = MatMul (x, w) b = MatMul (a, w) c = MatMul (b, w) y = NoSuchOperator (c)
+    }""")
+    with pytest.raises(BuildFailed, match="cannot be written at opset 13, which int8 needs"):
+        lower(model, "dense", precision=Precision("int8", ranges={"a": (-1.0, 1.0)}))
+
+
+def test_names_of_the_user_are_left_alone():
+    model = network()
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["x.quantized" if name == "h" else name for name in names]
+    lowered = lower(model, "dense", precision=INT8)
+    onnx.checker.check_model(lowered, full_check=True)
+    assert "x.quantized.2" in {name for node in lowered.graph.node for name in node.output}
 
 
 def test_matrix_products_are_quantized_along_their_columns():

@@ -17,16 +17,22 @@ import pytest
 import pagdeploy.passes
 from pagdeploy.graph.text import parse, picture
 from pagdeploy.ops.bodies import attach_bodies
+from pagdeploy.ops.native import CPU_DOMAIN
 from pagdeploy.precision import Precision
+from tests.native import run_native
 
 PASSES = [
     importlib.import_module(f"pagdeploy.passes.{module.name}")
     for module in pkgutil.iter_modules(pagdeploy.passes.__path__)
+    if not module.ispkg  # what passes are made of
 ]
 
 # What a pass is told, and the scale-free error of one that rounds.
 ARGUMENTS = {"insert_quantization": [Precision("int8", ranges={"a": (-127 / 32, 127 / 32)})]}
 ROUNDING = {"cast_precision": 1e-3, "emulate_half": 1e-3, "insert_quantization": 1e-2}
+
+# What is meant to compute something else.
+CHANGING = {"remove_gate_noise"}
 
 
 def _name(module: ModuleType) -> str:
@@ -55,7 +61,7 @@ def test_before_becomes_after(module: ModuleType) -> None:
     assert picture(model) == picture(after)
 
 
-@pytest.mark.parametrize("module", PASSES, ids=_name)
+@pytest.mark.parametrize("module", [m for m in PASSES if _name(m) not in CHANGING], ids=_name)
 def test_before_and_after_compute_the_same(module: ModuleType) -> None:
     before = ir.to_proto(parse(_drawing(module, "Before")))
     after = ir.to_proto(parse(_drawing(module, "After")))
@@ -75,6 +81,8 @@ def test_before_and_after_compute_the_same(module: ModuleType) -> None:
 
 
 def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    if any(opset.domain == CPU_DOMAIN for opset in model.opset_import):
+        return run_native(model, feeds)
     whole = attach_bodies(model).SerializeToString()
     session = onnxruntime.InferenceSession(whole, providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}

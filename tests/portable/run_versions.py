@@ -76,7 +76,7 @@ def _torch_outputs(model: torch.nn.Module, images: Arrays, gates: list[Gate]) ->
 
 
 def _check(version: str, folder: Path, expected: Arrays, gates: list[Gate]) -> bool:
-    python = _environment(version, folder / version)
+    python = environment(version, folder / version)
     if python is None:
         here = ".".join(map(str, sys.version_info[:2]))
         print(f"onnxruntime {version}: skipped, the package index has none for Python {here}")
@@ -108,7 +108,7 @@ def _check(version: str, folder: Path, expected: Arrays, gates: list[Gate]) -> b
     return passed
 
 
-def _environment(version: str, folder: Path) -> Path | None:
+def environment(version: str, folder: Path) -> Path | None:
     """An environment of its own, so that nothing of pagdeploy can help; None if none can be."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"

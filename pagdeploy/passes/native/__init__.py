@@ -1,0 +1,1 @@
+"""What `lower_native` is made of."""
