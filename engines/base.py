@@ -126,15 +126,17 @@ class Engine(Protocol):
 
     Attributes:
         name: As the user spells it after --engine.
-        lowerings: What the pipeline can make for it, the portable default first.
         precisions: What it computes in.
         file: What its file is called in a bundle.
     """
 
     name: ClassVar[str]
-    lowerings: ClassVar[tuple[str, ...]]
     precisions: ClassVar[tuple[str, ...]]
     file: ClassVar[str]
+
+    @property
+    def lowerings(self) -> tuple[str, ...]:
+        """What the pipeline can make for it here, the one that is expected to be fastest first."""
 
     def available(self) -> str | None:
         """None, or why nothing can be built here, with the remedy."""

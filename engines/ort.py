@@ -15,6 +15,7 @@ import numpy as np
 from pagdeploy.bundle import ENGINE_ONNX
 from pagdeploy.engines.base import Array, Arrays, BuildOptions, Built, TensorInfo, check_inputs
 from pagdeploy.engines.nvidia.driver import why_no_gpu
+from pagdeploy.engines.ort_native import needs_library, op_library
 from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
 from pagdeploy.manifest import PlanInfo
 
@@ -26,9 +27,13 @@ class OnnxRuntimeEngine:
     """Stock onnxruntime on the CPU, with standard ONNX operators only."""
 
     name: ClassVar[str] = "onnxruntime"
-    lowerings: ClassVar[tuple[str, ...]] = ("gather", "dense")
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
     file: ClassVar[str] = ENGINE_ONNX
+
+    @property
+    def lowerings(self) -> tuple[str, ...]:
+        """Standard ONNX, and our own ops where their library is installed."""
+        return ("native", "gather", "dense") if op_library() else ("gather", "dense")
 
     def available(self) -> str | None:
         """None, or why onnxruntime cannot be used here."""
@@ -68,7 +73,7 @@ class OnnxRuntimeEngine:
                     f"The option {flag} belongs to TensorRT, and the engine is {self.name}.",
                     remedy="Leave it out, or build with --engine tensorrt.",
                 )
-        return Built(model)
+        return Built(model, plugins=self._libraries(model, ()))
 
     def load(
         self,
@@ -85,7 +90,7 @@ class OnnxRuntimeEngine:
         Args:
             engine: A serialized ModelProto that passed `graph.read.check_model`.
             plan: None; onnxruntime has no plans.
-            plugins: None; standard operators need no library.
+            plugins: Libraries of our ops; by default the installed one, if the model needs it.
             threads: Threads inside one operator; 0 takes one per core.
             taking_turns: Other sessions of this process run in between, so idle threads sleep
                 instead of spinning on cores that the others need. Set it for every candidate of a
@@ -100,6 +105,8 @@ class OnnxRuntimeEngine:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
+        for library in self._libraries(engine, plugins):
+            options.register_custom_ops_library(str(library))
         if taking_turns:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -111,6 +118,19 @@ class OnnxRuntimeEngine:
             ) from None
         self._require_provider(session)
         return OnnxRuntimeSession(session)
+
+    def _libraries(self, model: bytes, given: Sequence[Path]) -> Sequence[Path]:
+        """What a model needs: nothing, if it has a body for each of our ops, as the reference."""
+        if given or not needs_library(model):
+            return given
+        library = op_library()
+        if library is None:
+            raise EnvironmentProblem(
+                "The model was lowered to our onnxruntime ops, whose library is not here.",
+                remedy="Build it as docs/plugins.md says, or build the bundle again with --lowering"
+                " gather.",
+            )
+        return [library]
 
     def _runtime(self) -> Any:
         return _onnxruntime()
@@ -126,6 +146,11 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     """onnxruntime-gpu with its CUDA execution provider: any NVIDIA GPU, no TensorRT needed."""
 
     name: ClassVar[str] = "onnxruntime-cuda"
+
+    @property
+    def lowerings(self) -> tuple[str, ...]:
+        """Standard ONNX; our ops are there for the CPU alone."""
+        return ("gather", "dense")
 
     def available(self) -> str | None:
         """None, or why onnxruntime's CUDA provider cannot be used here."""
@@ -187,7 +212,7 @@ class OnnxRuntimeSession:
             BuildFailed: an operator fails at run time, for example on sizes that do not fit.
         """
         check_inputs(self.inputs, inputs)
-        feeds = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        feeds = {name: np.asarray(array, order="C") for name, array in inputs.items()}
         try:
             values = self._session.run(None, feeds)
         except Exception as problem:  # onnxruntime raises several types of its own

@@ -71,7 +71,7 @@ def profile_nodes(
         for _ in range(_WARM_UP + runs):
             for session in sessions.values():
                 wanted = [value.name for value in session.get_inputs()]
-                feeds = {n: np.ascontiguousarray(inputs[n]) for n in wanted}
+                feeds = {n: np.asarray(inputs[n], order="C") for n in wanted}
                 session.run(None, feeds)
         return {
             name: _by_node(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))

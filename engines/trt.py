@@ -33,9 +33,13 @@ class TensorRtEngine:
     """TensorRT on this machine's GPU."""
 
     name: ClassVar[str] = "tensorrt"
-    lowerings: ClassVar[tuple[str, ...]] = ("plugin", "dense")
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "fp16", "bf16", "int8")
     file: ClassVar[str] = ENGINE_PLAN
+
+    @property
+    def lowerings(self) -> tuple[str, ...]:
+        """What it takes."""
+        return ("plugin", "dense")
 
     def available(self) -> str | None:
         """None, or why TensorRT cannot build here: first the GPU, then the installation."""

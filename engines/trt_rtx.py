@@ -27,9 +27,13 @@ class TensorRtRtxEngine:
     """TensorRT-RTX, with its own parser and its own plan format."""
 
     name: ClassVar[str] = "tensorrt-rtx"
-    lowerings: ClassVar[tuple[str, ...]] = ("dense",)
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "fp16", "bf16", "int8")
     file: ClassVar[str] = ENGINE_PLAN
+
+    @property
+    def lowerings(self) -> tuple[str, ...]:
+        """What it takes."""
+        return ("dense",)
 
     def available(self) -> str | None:
         """None, or why TensorRT-RTX is not here; it builds without a GPU."""

@@ -35,10 +35,24 @@ class GateInfo(_Part):
 
 
 class OpInfo(_Part):
-    """A perforated convolution and how it was lowered."""
+    """A perforated convolution, how it was lowered, and what that was chosen by.
+
+    Attributes:
+        name: Of its node.
+        lowering: What it became.
+        density: Share of active pixels on the calibration data: the mean, and of the request with
+            most; None where nothing was measured.
+        largest_density: See there.
+        costs_ms: Median latency of its region by lowering, at the density of the first request.
+        threshold: Density from which a frame is computed densely; 1: only if all are active.
+    """
 
     name: str
     lowering: str
+    density: float | None = None
+    largest_density: float | None = None
+    costs_ms: dict[str, float] = {}
+    threshold: float | None = None
 
 
 class Profile(_Part):
@@ -87,6 +101,7 @@ class EngineInfo(_Part):
         keep_fp32: Regular expressions of nodes that stay float32.
         calibration: File of the bundle with the ranges of an int8 engine.
         measured_ms: By lowering.
+        libraries: Files of the bundle: libraries of our onnxruntime ops.
         plan: Of a TensorRT engine.
     """
 
@@ -98,6 +113,7 @@ class EngineInfo(_Part):
     keep_fp32: list[str] = []
     calibration: str | None = None
     measured_ms: dict[str, float] = {}
+    libraries: list[str] = []
     plan: PlanInfo | None = None
 
 

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _complete(options: argparse.Namespace) -> str | None:
     """Find the runner and the plugin library in the folder; what is missing, if anything."""
-    beside = sorted(options.folder.glob("libpagdeploy_plugins*.so"))
+    beside = sorted(options.folder.glob("libpagdeploy_plugins_trt*.so"))
     options.plugins = options.plugins or (beside[0] if beside else None)
     options.runner = options.runner or options.folder / RUNNER
     if options.plugins is None:

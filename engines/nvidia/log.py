@@ -50,8 +50,14 @@ def make_log(trt: Any) -> Log:
 
 def last_error(log: Log, otherwise: str) -> str:
     """The last error without its source location, as half a sentence."""
-    if not log.errors:
+    lines = [line for text in log.errors for line in text.strip().splitlines()]
+    if not lines:
         return otherwise
-    text = log.errors[-1].strip().splitlines()[-1]
+    text = lines[-1]
     _, _, rest = text.partition(": Error Code ")
     return (rest.partition(": ")[2] or text).strip().rstrip(".")
+
+
+def first_line(text: str) -> str:
+    """What a library says of a failure, as half a sentence."""
+    return (text.strip().splitlines() or ["it gives no reason"])[0].rstrip(".")

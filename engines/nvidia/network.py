@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pagdeploy.engines.nvidia.log import Log
+from pagdeploy.engines.nvidia.log import Log, first_line
 from pagdeploy.errors import BuildFailed
 from pagdeploy.ops import DOMAIN
 
@@ -94,7 +94,7 @@ def _refusal(trt: Any, parser: Any) -> BuildFailed:
             remedy="See what it logs with -vv.",
         )
     first = errors[0]
-    text = first.desc().strip().splitlines()[0].rstrip(".")
+    text = first_line(first.desc())
     node = getattr(first, "node_operator", lambda: "")() or "a node"
     name = getattr(first, "node_name", lambda: "")()
     where = f"{node} {name!r}" if name else str(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import weakref
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
-from pagdeploy.engines.nvidia.log import last_error, make_log
+from pagdeploy.engines.nvidia.log import first_line, last_error, make_log
 from pagdeploy.engines.nvidia.plan import parse_plan_header
 from pagdeploy.errors import BuildFailed, EnvironmentProblem, IncompatibleArtifact, UsageError
 from pagdeploy.manifest import PlanInfo, Profile
@@ -105,10 +106,11 @@ class PlanSession:
         try:
             runner = self._runner(profile)
             outputs = runner.infer(dict(inputs), check_inputs=False)
-        except Exception as problem:  # polygraphy's own type, and those of its CUDA wrapper
-            text = str(problem).strip().splitlines()[0].rstrip(".")
+        except EnvironmentProblem:  # polygraphy is not here
+            raise
+        except Exception as problem:  # its own type, and those of its CUDA wrapper
             raise BuildFailed(
-                f"The engine fails on this input ({text}).",
+                f"The engine fails on this input ({first_line(str(problem))}).",
                 remedy="See all that TensorRT says with -vv.",
             ) from None
         return {name: outputs[name].copy() for name in (info.name for info in self.outputs)}
@@ -170,7 +172,11 @@ def _info(trt: Any, engine: Any, name: str) -> TensorInfo:
 def _deactivate(runners: dict[int, Any]) -> None:
     """Free buffers, streams and contexts."""
     for runner in runners.values():
-        runner.deactivate()
+        # After a fault on the GPU every call fails, and the user was told of the fault.
+        with contextlib.suppress(Exception):
+            for buffer in runner.output_allocator.buffers.values():  # which deactivate() leaves
+                buffer.free()
+            runner.deactivate()
     runners.clear()
 
 

@@ -62,8 +62,17 @@ def _show_bundle(manifest: Manifest) -> None:
     )
     table(
         "Perforated convolutions",
-        ["node", "lowering"],
-        [[o.name, o.lowering] for o in manifest.ops],
+        ["node", "lowering", "density", "of its region, ms", "dense from"],
+        [
+            [
+                o.name,
+                o.lowering,
+                "" if o.density is None else f"{o.density:.3f}, at most {o.largest_density:.3f}",
+                " ".join(f"{form} {ms:.3g}" for form, ms in o.costs_ms.items()),
+                "" if o.threshold is None else f"{o.threshold:.2f}",
+            ]
+            for o in manifest.ops
+        ],
     )
 
 

@@ -119,10 +119,10 @@ def _check_options(subject: Path, lowering: str | None, of_a_file: list[str]) ->
             f"The option {of_a_file[0]} belongs to an ONNX file, and {subject} is a bundle.",
             remedy="Leave it out; the bundle's own engine is verified on its own sample.",
         )
-    if lowering is not None and lowering not in OnnxRuntimeEngine.lowerings:
+    if lowering is not None and lowering not in OnnxRuntimeEngine().lowerings:
         raise UsageError(
             f"The engine {OnnxRuntimeEngine.name} has no lowering {lowering!r}.",
-            remedy=f"Choose one of: {', '.join(OnnxRuntimeEngine.lowerings)}.",
+            remedy=f"Choose one of: {', '.join(OnnxRuntimeEngine().lowerings)}.",
         )
 
 
@@ -138,8 +138,11 @@ def show(result: Verification) -> None:
     )
     table(
         "Outputs, with the reference's decisions forced in",
-        ["output", "error / scale", "bound", "verdict"],
-        [[o.name, o.error, o.bound, "ok" if o.passed else "FAILED"] for o in result.outputs],
+        ["output", "error / scale", "bound", "rms", "bound", "verdict"],
+        [
+            [o.name, o.error, o.bound, o.rms, o.rms_bound, "ok" if o.passed else "FAILED"]
+            for o in result.outputs
+        ],
     )
     if result.passed:
         typer.echo(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from pagdeploy.bundle import (
     CALIBRATION,
@@ -22,23 +21,32 @@ from pagdeploy.bundle import (
     writing_bundle,
 )
 from pagdeploy.engines.base import BuildOptions
-from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.files import sha256_of
 from pagdeploy.manifest import EngineInfo, Manifest
 from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
+from pagdeploy.verbs.job import (
+    CHOSEN,
+    Arrays,
+    Job,
+    Ranges,
+    Shapes,
+    candidates_of,
+    choose_engine,
+    options_for,
+    require_useful,
+    settle_precision,
+)
 
 if TYPE_CHECKING:
     import onnx
 
     from pagdeploy.engines.base import Built, Engine, Session
-    from pagdeploy.measure.ranges import ValueRange
+    from pagdeploy.verbs.choose import RegionCost
 
-Arrays = Mapping[str, npt.NDArray[Any]]
-Shapes = Mapping[str, Sequence[int]]
-Ranges = Mapping[str, "ValueRange"]
-_WARNINGS_SHOWN = 5
 _CHOICE_ROUNDS, _CHOICE_SECONDS = 7, 8.0
+_REQUESTS = 8  # of the calibration data, that densities are measured with
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,9 @@ def build(
             fastest.
         precision: "fp32", "tf32", "fp16", "bf16" or "int8".
         keep_fp32: Regular expressions of nodes that stay float32.
-        calibration: Typical requests, stacked in their first axis: int8 is scaled by their ranges,
-            and fp16 is checked with them; by default it is checked with the sample.
+        calibration: Typical requests, stacked in their first axis: lowerings are chosen by the
+            densities that they cause, int8 is scaled by their ranges, and fp16 is checked with
+            them. The default is the sample, if it is given, but not for int8.
         ranges: What an earlier calibration measured, instead.
         shapes: Shape of the sample by input; default: what the model was exported with.
         min_shapes: Smallest shapes, by input, one mapping an optimization profile.
@@ -102,10 +111,10 @@ def build(
         IncompatibleArtifact: the model cannot be used.
         BuildFailed: the engine refuses it.
     """
-    chosen = _choose_engine(engine, precision)
-    _require_useful(precision, calibration, options)
-    candidates = _candidates(chosen, lowering)
-    job = _Job(
+    chosen = choose_engine(engine, precision)
+    require_useful(chosen, precision, calibration, options)
+    candidates = candidates_of(chosen, lowering)
+    job = Job(
         model=model,
         engine=chosen,
         candidates=candidates,
@@ -113,7 +122,7 @@ def build(
         keep_fp32=tuple(keep_fp32),
         calibration=calibration,
         ranges=ranges,
-        shapes={**_first(max_shapes), **_first(opt_shapes), **(shapes or {})},
+        shapes={**dict(*max_shapes[:1]), **dict(*opt_shapes[:1]), **(shapes or {})},
         bounds=(min_shapes, opt_shapes, max_shapes),
         inputs=inputs,
         options=options or BuildOptions(),
@@ -124,29 +133,7 @@ def build(
     return BuildResult(output, open_bundle(output).manifest, warnings)
 
 
-def _first(profiles: Sequence[Shapes]) -> Shapes:
-    return profiles[0] if profiles else {}
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One request, its words settled."""
-
-    model: Path
-    engine: Engine
-    candidates: Sequence[str]
-    precision: str
-    keep_fp32: tuple[str, ...]
-    calibration: Arrays | None
-    ranges: Ranges | None
-    shapes: Shapes
-    bounds: tuple[Sequence[Shapes], Sequence[Shapes], Sequence[Shapes]]
-    inputs: Arrays | None
-    options: BuildOptions
-    progress: Progress
-
-
-def _fill(folder: Path, job: _Job) -> list[str]:
+def _fill(folder: Path, job: Job) -> list[str]:
     """Make every file of the bundle; returns warnings for the user."""
     from pagdeploy.graph.read import read_model
     from pagdeploy.pipeline import lower
@@ -163,13 +150,14 @@ def _fill(folder: Path, job: _Job) -> list[str]:
     if inputs is None:
         inputs = made_up_inputs(portable, shapes)
         warnings.append("Densities and times are of made-up noise; give --input for real ones.")
-    options = _options(portable, job, {name: array.shape for name, array in inputs.items()})
+    options = options_for(portable, job, {name: array.shape for name, array in inputs.items()})
 
     job.progress("run the reference on the sample", 2, total)
     reference = run_reference(portable, inputs)
-    precision, ranges, notes = _settle_precision(portable, job, inputs)
+    precision, ranges, notes = settle_precision(portable, job, inputs)
     warnings += notes
 
+    choices = {name: _choose(portable, job, name, total) for name in job.candidates}
     lowered: dict[str, onnx.ModelProto] = {}
     built: dict[str, Built] = {}
     for number, name in enumerate(job.candidates):
@@ -179,7 +167,7 @@ def _fill(folder: Path, job: _Job) -> list[str]:
             job.progress(f"{phase[:1].lower()}{phase[1:]}, {k} of {n}", step, total)
 
         job.progress(f"lower to {name} and build", step, total)
-        lowered[name] = lower(portable, name, precision=precision)
+        lowered[name] = lower(choices[name][0], name, precision=precision)
         try:
             built[name] = engine.build(
                 lowered[name].SerializeToString(), replace(options, progress=builder_step)
@@ -203,46 +191,30 @@ def _fill(folder: Path, job: _Job) -> list[str]:
     (folder / MODEL).write_bytes(job.model.read_bytes())
     facts = {"lowering": chosen, "measured_ms": measured}
     info = _write_engine(folder, engine, built[chosen], precision, ranges, facts)
-    source = sha256_of(job.model)
-    seal(
-        folder,
-        make_manifest(portable, lowered[chosen], info, inputs, reference, source_sha256=source),
+    digest = sha256_of(job.model)
+    manifest = make_manifest(
+        portable, lowered[chosen], info, inputs, reference, choices[chosen][1], digest
     )
+    seal(folder, manifest)
     return warnings + list(built[chosen].notes)
 
 
-def _options(portable: onnx.ModelProto, job: _Job, typical: Shapes) -> BuildOptions:
-    """The engine's options, with what only the model can tell."""
-    from pagdeploy.bundle import ENGINE_PLAN
-    from pagdeploy.engines.nvidia.session import profile_for
-    from pagdeploy.verbs.profiles import make_profiles
+def _choose(
+    portable: onnx.ModelProto, job: Job, lowering: str, total: int
+) -> tuple[onnx.ModelProto, list[RegionCost]]:
+    """The model with a choice for each gated region, where there is something to choose by."""
+    from pagdeploy.verbs.calibrate import requests_of
+    from pagdeploy.verbs.choose import choose_lowerings
 
-    smallest, _, largest = job.bounds
-    profiles = []
-    if smallest or largest or job.engine.file == ENGINE_PLAN:
-        profiles = make_profiles(portable, typical, *job.bounds)
-        profile_for(profiles, typical)  # before a long build: the sample must run
-    return replace(job.options, profiles=profiles, precision=job.precision)
-
-
-def _settle_precision(
-    portable: onnx.ModelProto, job: _Job, inputs: Arrays
-) -> tuple[Precision, Ranges, list[str]]:
-    """The precision with the ranges that it needs, the ranges, and what they warn of."""
-    from pagdeploy.verbs.calibrate import calibrate, precision_warnings
-
-    if job.precision not in ("fp16", "int8"):
-        return Precision(job.precision, job.keep_fp32), {}, []
-    ranges = job.ranges or {}
-    if not ranges and (job.precision == "fp16" or job.calibration is not None):
-        data = inputs if job.calibration is None else job.calibration
-        ranges = calibrate(portable, data, progress=silent)
-    intervals = {name: seen.interval for name, seen in ranges.items()}
-    precision = Precision(job.precision, job.keep_fp32, intervals or None)
-    warnings = precision_warnings(portable, ranges, precision)
-    more = len(warnings) - _WARNINGS_SHOWN
-    notes = [warning.message for warning in warnings[:_WARNINGS_SHOWN]]
-    return precision, ranges, notes + ([f"{more} more values like these."] if more > 0 else [])
+    if lowering != CHOSEN or job.typical is None or job.engine.runnable() is not None:
+        return portable, []
+    requests = list(itertools.islice(requests_of(portable, job.typical), _REQUESTS))
+    return choose_lowerings(
+        portable,
+        requests,
+        job.engine,
+        progress=lambda what, k, n: job.progress(f"{what}, {k} of {n}", 2, total),
+    )
 
 
 def _write_engine(
@@ -258,12 +230,12 @@ def _write_engine(
 
     (folder / engine.file).write_bytes(built.content)
     plan = built.plan
+    names = [f"{PLUGINS}/{path.name}" for path in built.plugins]
+    if names:
+        (folder / PLUGINS).mkdir()
+    for name, path in zip(names, built.plugins, strict=True):
+        (folder / name).write_bytes(path.read_bytes())
     if plan is not None:
-        names = [f"{PLUGINS}/{path.name}" for path in built.plugins]
-        if names:
-            (folder / PLUGINS).mkdir()
-        for name, path in zip(names, built.plugins, strict=True):
-            (folder / name).write_bytes(path.read_bytes())
         if built.timing_cache is not None:
             (folder / TIMING_CACHE).write_bytes(built.timing_cache)
         cache = None if built.timing_cache is None else TIMING_CACHE
@@ -278,57 +250,10 @@ def _write_engine(
         "precision": precision.name,
         "keep_fp32": list(precision.keep_fp32),
         "calibration": CALIBRATION if quantized else None,
+        "libraries": names if plan is None else [],
         "plan": plan,
     }
     return EngineInfo.model_validate({**told, **facts})
-
-
-def _choose_engine(name: str, precision: str) -> Engine:
-    """The engine, which must be able to build here, and in this precision."""
-    from pagdeploy.engines import engine_named
-
-    if name == "auto":
-        tensorrt = engine_named("tensorrt")
-        engine = tensorrt if tensorrt.available() is None else engine_named("onnxruntime")
-    else:
-        engine = engine_named(name)
-    if problem := engine.available():
-        raise EnvironmentProblem(f"The engine {name} cannot be used here.", remedy=problem)
-    if precision not in engine.precisions:
-        raise UsageError(
-            f"The engine {engine.name} does not compute in {precision}.",
-            remedy=f"Choose one of: {', '.join(engine.precisions)}; or another --engine.",
-        )
-    return engine
-
-
-def _require_useful(
-    precision: str, calibration: Arrays | None, options: BuildOptions | None
-) -> None:
-    """Refuse what would be ignored, or would overwrite itself."""
-    if calibration is not None and precision not in ("fp16", "int8"):
-        raise UsageError(
-            f"The precision {precision} needs no calibration data.",
-            remedy="Leave --calibration-data out, or ask for int8 or fp16.",
-        )
-    names = [path.name for path in (options.plugins if options else ())]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(
-                f"Two plugin libraries are called {name}, and a bundle has one folder for them.",
-                remedy="Rename one of them.",
-            )
-
-
-def _candidates(engine: Engine, lowering: str) -> tuple[str, ...]:
-    if lowering == "auto":
-        return engine.lowerings
-    if lowering not in engine.lowerings:
-        raise UsageError(
-            f"The engine {engine.name} has no lowering {lowering!r}.",
-            remedy=f"Choose one of: auto, {', '.join(engine.lowerings)}.",
-        )
-    return (lowering,)
 
 
 def _measure(engine: Engine, built: Mapping[str, Built], inputs: Arrays) -> dict[str, float]:

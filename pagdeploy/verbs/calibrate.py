@@ -49,7 +49,7 @@ def calibrate(
     folded = lower(portable, "dense")
     names = _float_values(portable, {name for n in folded.graph.node for name in n.output})
     collector = RangeCollector()
-    for request in _requests(portable, inputs):
+    for request in requests_of(portable, inputs):
         for name in names & set(request):
             collector.add(name, request[name])
     shown = sorted(names - set(inputs))
@@ -57,7 +57,7 @@ def calibrate(
     for number, group in enumerate(groups, 1):
         progress("measure ranges", number, len(groups))
         session = OnnxRuntimeEngine().load(expose(folded, group).SerializeToString())
-        for request in _requests(portable, inputs):
+        for request in requests_of(portable, inputs):
             answers = session.run(request)
             for name in group:
                 collector.add(name, answers[name])
@@ -82,11 +82,11 @@ def precision_warnings(
     if precision.name != "fp16":
         return []
     half = lower(portable, "plugin", precision=precision)
-    return float16_warnings(ranges, _float16_neighbours(half))
+    return float16_warnings(ranges, _float16_neighbours(half, set(ranges)))
 
 
-def _float16_neighbours(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """For every value held in float16, the nodes that compute it and that read it so."""
+def _float16_neighbours(model: onnx.ModelProto, known: set[str]) -> dict[str, list[str]]:
+    """For every known value held in float16, the nodes that compute it and that read it so."""
     import onnx
 
     from pagdeploy.passes.cast_precision import SUFFIX
@@ -102,7 +102,8 @@ def _float16_neighbours(model: onnx.ModelProto) -> dict[str, list[str]]:
             continue
         for name in dict.fromkeys([*node.input, *node.output]):
             if name in half:
-                neighbours.setdefault(name.removesuffix(SUFFIX), []).append(node.name)
+                origin = name if name in known else name.rpartition(SUFFIX)[0]
+                neighbours.setdefault(origin, []).append(node.name)
     return neighbours
 
 
@@ -124,8 +125,13 @@ def _float_values(portable: onnx.ModelProto, present: set[str]) -> set[str]:
     }
 
 
-def _requests(model: onnx.ModelProto, inputs: Arrays) -> Iterator[Arrays]:
-    """One request per image, so that a whole data set never lies in memory at once."""
+def requests_of(model: onnx.ModelProto, inputs: Arrays) -> Iterator[Arrays]:
+    """One request per image, so that a whole data set never lies in memory at once.
+
+    Args:
+        model: Whose inputs they are.
+        inputs: By name; split where all agree in their first size and the model leaves it open.
+    """
     sizes = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     dims = [v.type.tensor_type.shape.dim for v in model.graph.input if v.name in inputs]
     is_open = all(len(dim) > 0 and not dim[0].HasField("dim_value") for dim in dims)

@@ -37,7 +37,11 @@ class PlanRunner:
         cache = info.plan.timing_cache
         self._options = BuildOptions(
             precision=info.precision,
-            plugins=plugin_libraries(bundle, self._engine.version(), host_code),
+            # A plan may bring its library inside, but its variants have to be built with it.
+            plugins=plugin_libraries(bundle, self._engine.version(), host_code)
+            or [bundle.file(name) for name in info.plan.plugins],
+            version_compatible=info.plan.version_compatible,
+            hardware_compatibility=info.plan.hardware_compatibility,
             builder_optimization_level=info.plan.builder_optimization_level,
             memory_pools=info.plan.memory_pools,
             compute_capabilities=info.plan.compute_capabilities if rtx else (),
@@ -55,5 +59,7 @@ class PlanRunner:
         }
         options = replace(self._options, profiles=[profile] if profile else [])
         built = self._engine.build(model.SerializeToString(), options)
-        session = self._engine.load(built.content, plan=built.plan, plugins=built.plugins)
+        session = self._engine.load(
+            built.content, plan=built.plan, plugins=built.plugins, host_code=True
+        )
         return session.run(given)

@@ -43,7 +43,8 @@ def make_profiles(
 
     Args:
         model: Whose inputs they are.
-        typical: One concrete shape an input; what is not asked for otherwise.
+        typical: One concrete shape an input; what is not asked for otherwise. The first profile
+            reaches to it where it is not bounded.
         smallest: By profile; what is missing is as expected.
         expected: By profile; what is missing is the largest, or typical.
         largest: By profile; what is missing is as expected.
@@ -60,7 +61,11 @@ def make_profiles(
     return [
         {
             name: _profile(
-                name, sizes, typical[name], _at(index, name, smallest, expected, largest)
+                name,
+                sizes,
+                typical[name],
+                _at(index, name, smallest, expected, largest),
+                holds_typical=index == 0,
             )
             for name, sizes in inputs.items()
         }
@@ -80,10 +85,16 @@ def _profile(
     sizes: Sequence[int | None],
     typical: Sequence[int],
     asked: Sequence[list[int] | None],
+    holds_typical: bool,
 ) -> Profile:
     low, middle, high = asked
     opt = middle or high or list(typical)
-    profile = Profile(min=low or opt, opt=opt, max=high or opt)
+    reach = list(typical) if holds_typical and len(typical) == len(opt) else opt
+    profile = Profile(
+        min=low or [min(pair) for pair in zip(opt, reach, strict=True)],
+        opt=opt,
+        max=high or [max(pair) for pair in zip(opt, reach, strict=True)],
+    )
     for word, shape in (("min", profile.min), ("opt", profile.opt), ("max", profile.max)):
         if len(shape) != len(sizes) or any(
             fixed not in (None, size) for fixed, size in zip(sizes, shape, strict=True)

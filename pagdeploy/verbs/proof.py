@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, Comparison, compare
+from pagdeploy.check.compare import (
+    LOWERING_BOUNDS,
+    LOWERING_RMS_BOUNDS,
+    NETWORK_BOUNDS,
+    NETWORK_RMS_BOUNDS,
+    Comparison,
+    compare,
+)
 from pagdeploy.check.gates import GateComparison, compare_gate
 from pagdeploy.verbs import Progress, silent
 
@@ -121,9 +128,9 @@ def verify_models(
     forced_engine = force_selections(expose(engine, [gate.logits for gate in gates]), visible)
     forced = run(forced_engine, {**inputs, **decided})
 
-    bound = NETWORK_BOUNDS[precision]
+    bounds = NETWORK_BOUNDS[precision], NETWORK_RMS_BOUNDS[precision]
     names = [value.name for value in portable.graph.output]
-    outputs = [compare(n, forced[n], reference[n], bound) for n in names if n in forced]
+    outputs = [compare(n, forced[n], reference[n], *bounds) for n in names if n in forced]
     compared = [
         compare_gate(
             gate.name,
@@ -144,8 +151,11 @@ def verify_models(
         whole = attach_bodies(portable if rounded is None else rounded)
         other = run_lowered(force_selections(whole, visible), given)
         mine = run(force_selections(engine, visible), given)
-        close = bound if rounded is None else LOWERING_BOUNDS[precision]
-        branches = [compare(n, mine[n], other[n], close) for n in names if n in mine]
+        if rounded is None:
+            close = bounds
+        else:
+            close = LOWERING_BOUNDS[precision], LOWERING_RMS_BOUNDS[precision]
+        branches = [compare(n, mine[n], other[n], *close) for n in names if n in mine]
         ties = _wrong_ties(run, engine, gates, visible, {**inputs, **decided}, reference)
     sample = [
         compare(name, reference[name], array, NETWORK_BOUNDS["fp32"])
@@ -153,7 +163,7 @@ def verify_models(
         if name in reference and np.issubdtype(array.dtype, np.floating)
     ]
     own = deployed or {}
-    plan = [compare(n, own[n], free[n], bound) for n in names if n in own and n in free]
+    plan = [compare(n, own[n], free[n], *bounds) for n in names if n in own and n in free]
     verdict = Verification(
         subject,
         lowering,
@@ -258,18 +268,15 @@ def _first_failure(
     ):
         for output in outputs:
             if not output.passed:
-                return (
-                    f"Output {output.name!r} differs by {output.error:.3g} of its scale{when} (the"
-                    f" bound is {output.bound:.3g}), most at {output.worst}."
-                )
+                return f"Output {output.name!r} {output.describe(when)}."
     if verdict.ties:
         return f"Gate {verdict.ties[0]!r} does not give an exact tie to the lowest index."
     undecided = any(gate.flips for gate in verdict.gates)
     for output in verdict.plan:
         if not output.passed and not undecided:
             return (
-                f"The plan's output {output.name!r} differs by {output.error:.3g} of its scale from"
-                f" a plan of the same graph (the bound is {output.bound:.3g})."
+                f"The plan's output {output.name!r}"
+                f" {output.describe(' from a plan of the same graph')}."
             )
     for stored in verdict.sample:
         if not stored.passed:

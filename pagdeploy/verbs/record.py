@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from pagdeploy.manifest import EngineInfo, GateInfo, Host, Manifest, OpInfo, Ten
 if TYPE_CHECKING:
     import onnx
 
+    from pagdeploy.verbs.choose import RegionCost
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -23,7 +25,7 @@ def make_manifest(
     engine: EngineInfo,
     inputs: Arrays,
     reference: Arrays,
-    *,
+    costs: Sequence[RegionCost],
     source_sha256: str,
 ) -> Manifest:
     """The manifest, before its files are sealed.
@@ -34,6 +36,7 @@ def make_manifest(
         engine: What runs.
         inputs: The sample.
         reference: The reference's answer to it: outputs, gate logits and selections.
+        costs: What was measured of its gated regions.
         source_sha256: Of the model's file.
     """
     from pagdeploy import __version__
@@ -60,7 +63,7 @@ def make_manifest(
             )
             for gate in gates_of(portable)
         ],
-        ops=_ops(portable, lowered, engine.lowering),
+        ops=_ops(portable, lowered, engine.lowering, costs),
         files={},
     )
 
@@ -107,14 +110,35 @@ def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
     return [round(float(count) / max(1, reference[selection].size), 4) for count in counts]
 
 
-def _ops(portable: onnx.ModelProto, lowered: onnx.ModelProto, lowering: str) -> list[OpInfo]:
+def _ops(
+    portable: onnx.ModelProto,
+    lowered: onnx.ModelProto,
+    lowering: str,
+    costs: Sequence[RegionCost],
+) -> list[OpInfo]:
     from pagdeploy.graph.choice import lowerings_of
     from pagdeploy.ops import DOMAIN
 
     became = lowerings_of(lowered)
+    told = {
+        name: {
+            "density": cost.density,
+            "largest_density": cost.largest,
+            "costs_ms": cost.costs_ms,
+            "threshold": cost.choice.threshold,
+        }
+        for cost in costs
+        for name in cost.nodes
+    }
     otherwise = "plugin" if lowering == "plugin" else "dense"
     return [
-        OpInfo(name=node.name, lowering=became.get(node.name, otherwise))
+        OpInfo.model_validate(
+            {
+                "name": node.name,
+                "lowering": became.get(node.name, otherwise),
+                **told.get(node.name, {}),
+            }
+        )
         for node in portable.graph.node
         if node.domain == DOMAIN and node.op_type == "PerforatedConv"
     ]

@@ -28,8 +28,13 @@ def settle(
     """The precision that is asked for, with the ranges that int8 needs.
 
     Raises:
-        UsageError: as `Precision` and `calibrate`.
+        UsageError: as `Precision` and `calibrate`, or the calibration would be ignored.
     """
+    if calibration is not None and precision not in ("int8", "fp16"):
+        raise UsageError(
+            f"The precision {precision} needs no calibration data.",
+            remedy="Leave --calibration-data out, or ask for int8 or fp16.",
+        )
     ranges = None
     if precision == "int8" and calibration is not None:
         seen = calibrate(portable, calibration)

@@ -46,7 +46,41 @@ def open_session(
     model = read_model(bundle.file(info.file))
     if selections:
         model = expose(model, [gate.selection for gate in bundle.manifest.gates])
-    return engine.load(model.SerializeToString(), threads=threads)
+    libraries = op_libraries(bundle, host_code)
+    return engine.load(model.SerializeToString(), plugins=libraries, threads=threads)
+
+
+def op_libraries(bundle: Bundle, host_code: bool) -> list[Path]:
+    """The libraries of our onnxruntime ops to load: this machine's own before the bundle's.
+
+    Raises:
+        UsageError: the library is only in the bundle, and its code is not allowed to run.
+        EnvironmentProblem: the bundle's library does not work here.
+    """
+    from pagdeploy.engines.ort_native import op_library, self_test
+
+    files = [bundle.file(name) for name in bundle.manifest.engine.libraries]
+    if not files:
+        return []
+    if installed := op_library():
+        return [installed]
+    for file in files:
+        if not host_code:
+            raise _needs_leave(bundle, file)
+        if problem := self_test(file):
+            raise EnvironmentProblem(
+                f"The onnxruntime ops of {bundle.path} do not work here ({problem.rstrip('.')}).",
+                remedy="Build it again here with 'pagdeploy build --from-bundle'.",
+            )
+    return files
+
+
+def _needs_leave(bundle: Bundle, file: Path) -> UsageError:
+    return UsageError(
+        f"{bundle.path} brings the library {file.name}, whose code would run on this machine.",
+        remedy="Allow it with --allow-host-code if you trust whoever built it, or install the"
+        " library (docs/plugins.md).",
+    )
 
 
 def _open_plan(bundle: Bundle, engine: Engine, plan: PlanInfo, host_code: bool) -> Session:
@@ -85,12 +119,7 @@ def plugin_libraries(bundle: Bundle, version: str, host_code: bool) -> list[Path
         elif plan.embeds_plugins and host_code:
             continue  # the plan brings it
         elif not host_code:
-            raise UsageError(
-                f"{bundle.path} brings the plugin library {file.name}, whose code would run on this"
-                " machine.",
-                remedy="Allow it with --allow-host-code if you trust whoever built it, or install"
-                " the library (docs/plugins.md).",
-            )
+            raise _needs_leave(bundle, file)
         else:
             libraries.append(file)
     return libraries

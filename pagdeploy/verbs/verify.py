@@ -122,9 +122,9 @@ def _of_bundle(
     if info.plan is not None:
         return _of_plan(bundle, case, graph_only, allow_host_code)
     case = replace(case, engine=read_model(bundle.file(info.file)))
-    if info.flavour != OnnxRuntimeEngine.name:
-        return case if graph_only else replace(case, runner=_runner_of(bundle))
-    if graph_only:
+    if not graph_only:
+        return replace(case, runner=_runner_of(bundle, allow_host_code))
+    if info.flavour == OnnxRuntimeEngine.name:
         raise UsageError(
             f"The engine of {bundle.path} is a graph, which runs here.",
             remedy="Leave --graph-only out.",
@@ -132,17 +132,19 @@ def _of_bundle(
     return case
 
 
-def _runner_of(bundle: Bundle) -> Runner:
+def _runner_of(bundle: Bundle, host_code: bool) -> Runner:
     """Runs variants of a graph where the bundle's engine runs."""
     from pagdeploy.engines import engine_named
+    from pagdeploy.verbs.session import op_libraries
 
     engine = engine_named(bundle.manifest.engine.flavour)
     if problem := engine.runnable():
         raise EnvironmentProblem(f"{bundle.path} needs {engine.name}.", remedy=problem)
+    libraries = op_libraries(bundle, host_code)
 
     def run(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         wanted = {value.name for value in model.graph.input}
-        session = engine.load(model.SerializeToString())
+        session = engine.load(model.SerializeToString(), plugins=libraries)
         return session.run({name: array for name, array in inputs.items() if name in wanted})
 
     return run

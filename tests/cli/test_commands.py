@@ -297,11 +297,14 @@ def test_verify_takes_a_precision(model_file, tmp_path):
         (["--precision", "int8"], "Give typical inputs with --calibration-data"),
         (["--precision", "fp16", "--keep-fp32", "node_l1"], "'node_l1' matches no node. Close to"),
         (["--precision", "fp16", "--keep-fp32", "[a"], "'[a' is not a regular expression"),
+        (["--calibration-data", "c.npz"], "The precision fp32 needs no calibration data"),
         (["--keep-fp32", "a"], "With the precision fp32 every node is float32 already"),
         (["--precision", "int8", "--calibration-data", "none.npz"], "There is no file none.npz"),
     ],
 )
-def test_bad_precisions_are_refused(options, text, model_file):
+def test_bad_precisions_are_refused(options, text, model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("c.npz", image=np.zeros((1, 3, 8, 8), "f4"))
     refused(2, text, "verify", model_file, "--shapes", "image:1x3x8x8", *options)
 
 

@@ -46,7 +46,7 @@ PACKAGES: dict[str, set[str]] = {
     "torchvision": {"examples"},
     "safetensors": {"exporters", "examples"},
     "onnx": {"ops", "graph", "passes", "pipeline", "exporters", "engines", "verbs", "cli"},
-    "google": {"graph"},  # protobuf, whose errors a damaged file raises
+    "google": {"graph", "engines"},  # protobuf, whose errors a damaged file raises
     "onnx_ir": {"graph", "passes", "pipeline", "exporters", "engines", "verbs"},
     "onnxscript": {"graph", "passes", "exporters"},
     "onnx_graphsurgeon": {"graph", "passes"},

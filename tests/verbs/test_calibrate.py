@@ -19,7 +19,7 @@ from tests.conftest import gated_model
 # The scales of the convolutions cancel, but between them a value reaches 1e5 or so.
 SPIKE = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
 spike (float[n, 1, h, w] image) => (float[n, 1, h, w] y)
-<float[1, 1, 1, 1] up = {200}, float[1, 1, 1, 1] over = {500}, float[1, 1, 1, 1] down = {0.00001}>
+<float[1, 1, 1, 1] up = {200}, float[1, 1, 1, 1] over = {500}, float[1, 1, 1, 1] down = {0.0001}>
 {
     a = Conv (image, up)
     b = Conv (a, over)
@@ -105,6 +105,15 @@ def test_what_stays_float32_is_not_warned_of():
     for keep, warned in (((), ["b"]), (("^b$",), [])):
         warnings = precision_warnings(model, seen, Precision("fp16", keep))
         assert [w.value for w in warnings if w.kind == "overflow"] == warned
+
+
+def test_a_value_that_is_called_like_the_half_of_another_is_warned_of():
+    model = spike()
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["image.half" if name == "b" else name for name in names]
+    warnings = precision_warnings(model, calibrate(model, {"image": IMAGE}), Precision("fp16"))
+    assert [w.value for w in warnings if w.kind == "overflow"] == ["image.half", "c"]
 
 
 def test_faint_values_are_warned_of():

@@ -45,7 +45,9 @@ def test_a_model_of_fixed_sizes_has_no_profile():
 def test_what_is_missing_is_filled_in():
     low, mid, high = [1, 3, 4, 4], [1, 3, 6, 6], [2, 3, 9, 9]
     assert shape(make_profiles(MODEL, TYPICAL, [{"x": low}])) == [(low, TYPICAL["x"], TYPICAL["x"])]
-    assert shape(make_profiles(MODEL, TYPICAL, (), (), [{"x": high}])) == [(high, high, high)]
+    assert shape(make_profiles(MODEL, TYPICAL, (), (), [{"x": high}])) == [
+        (TYPICAL["x"], high, high)
+    ]
     assert shape(make_profiles(MODEL, TYPICAL, [{"x": low}], [{"x": mid}], [{"x": high}])) == [
         (low, mid, high)
     ]

@@ -117,3 +117,5 @@ def test_the_last_error_is_told_without_its_place():
     assert last_error(Log(), "nothing") == "API Usage Error (No output. In validate at /x.cpp:3)"
     Log.errors = ()
     assert last_error(Log(), "nothing") == "nothing"
+    Log.errors = ("\n",)
+    assert last_error(Log(), "nothing") == "nothing"

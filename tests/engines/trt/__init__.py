@@ -1,0 +1,1 @@
+"""The engine `tensorrt`, driven over a stand-in for NVIDIA's bindings."""
