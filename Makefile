@@ -15,7 +15,7 @@ demo: $(STAMP)
 test: test-native test-python
 
 test-python: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # The native parts are optional: without a compiler everything else still works.
 test-native: $(STAMP)
