@@ -135,21 +135,23 @@ def build(
 
 def _fill(folder: Path, job: Job) -> list[str]:
     """Make every file of the bundle; returns warnings for the user."""
-    from pagdeploy.graph.read import read_model
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
     from pagdeploy.verbs.record import make_manifest
     from pagdeploy.verbs.reference import run_reference
+    from pagdeploy.verbs.source import read_source, recognition_note
 
     engine, total = job.engine, 4 + len(job.candidates)
     job.progress(f"read {job.model}", 1, total)
-    portable = read_model(job.model)
+    source = read_source(job.model)
+    portable = source.portable
     warnings = []
     shapes = example_shapes(portable, job.shapes)
     inputs = job.inputs
     if inputs is None:
         inputs = made_up_inputs(portable, shapes)
         warnings.append("Densities and times are of made-up noise; give --input for real ones.")
+    warnings += recognition_note(source, inputs)
     options = options_for(portable, job, {name: array.shape for name, array in inputs.items()})
 
     job.progress("run the reference on the sample", 2, total)
@@ -188,7 +190,9 @@ def _fill(folder: Path, job: Job) -> list[str]:
     job.progress("write the bundle", total, total)
     write_arrays(folder / SAMPLE_INPUTS, inputs)
     write_arrays(folder / SAMPLE_OUTPUTS, reference)
-    (folder / MODEL).write_bytes(job.model.read_bytes())
+    original = job.model.read_bytes()
+    model = portable.SerializeToString() if source.is_foreign else original
+    (folder / MODEL).write_bytes(model)
     facts = {"lowering": chosen, "measured_ms": measured}
     info = _write_engine(folder, engine, built[chosen], precision, ranges, facts)
     digest = sha256_of(job.model)

@@ -179,14 +179,15 @@ def _of_file(
     keep_fp32: Sequence[str],
     calibration: Arrays | None,
 ) -> _Case:
-    from pagdeploy.graph.read import read_model
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
+    from pagdeploy.verbs.source import read_source, recognition_note
 
-    portable = read_model(path)
-    given = inputs
+    source = read_source(path)
+    portable, given = source.portable, inputs
     if given is None:
         given = made_up_inputs(portable, example_shapes(portable, shapes))
+    notes = recognition_note(source, given)
     asked = settle(portable, precision, keep_fp32, calibration)
     return _Case(
         portable=portable,
@@ -195,5 +196,8 @@ def _of_file(
         inputs=given,
         lowering=lowering,
         precision=precision,
-        warnings=warnings_for(portable, asked, given if calibration is None else calibration),
+        warnings=[
+            *notes,
+            *warnings_for(portable, asked, given if calibration is None else calibration),
+        ],
     )

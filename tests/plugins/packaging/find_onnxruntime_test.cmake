@@ -1,5 +1,7 @@
 # Holds FindOnnxRuntime to what it finds in made-up installations. Run with -P: no compiler needed.
 set(failures 0)
+unset(ENV{ONNXRUNTIME_ROOT})  # where the build found its own
+unset(ENV{OnnxRuntime_ROOT})
 
 # What find_package says of an installation, whose header is in that folder and has that line.
 function(expect folder line expected)

@@ -1,0 +1,91 @@
+"""A user's model as it is, and as the compiler understands it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from pagdeploy.check.compare import NETWORK_BOUNDS, compare
+from pagdeploy.errors import VerificationFailed
+
+if TYPE_CHECKING:
+    import onnx
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+_RANDOM = frozenset(
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model from a file.
+
+    Attributes:
+        original: As it was read.
+        portable: In our ops; the same object if it is so already, or if nothing was recognised.
+    """
+
+    original: onnx.ModelProto
+    portable: onnx.ModelProto
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether gates or masks of others were recognised in it."""
+        return self.portable is not self.original
+
+
+def read_source(path: Path) -> Source:
+    """Read a model, and recognise gates and masked convolutions in it.
+
+    Raises:
+        UsageError, IncompatibleArtifact: as `read_model`.
+    """
+    from pagdeploy.graph.read import read_model
+    from pagdeploy.pipeline import recognise
+
+    original = read_model(path)
+    return Source(original, recognise(original))
+
+
+def recognition_note(source: Source, inputs: Arrays) -> list[str]:
+    """Hold a foreign model to itself in our ops; returns what was recognised, for the user.
+
+    Args:
+        source: As read.
+        inputs: To compare on, by name.
+
+    Raises:
+        VerificationFailed: they differ, which is a fault of ours.
+        UsageError, BuildFailed: as `run_reference`.
+    """
+    from pagdeploy.graph.gates import gates_of
+    from pagdeploy.ops import DOMAIN
+    from pagdeploy.verbs.reference import run_reference
+
+    if not source.is_foreign:
+        return []
+    nodes = source.portable.graph.node
+    convs = sum(node.domain == DOMAIN and node.op_type == "PerforatedConv" for node in nodes)
+    gates = len(gates_of(source.portable))
+    found = f"{_count(gates, 'gate')} and {_count(convs, 'masked convolution')} recognised"
+    if any(node.op_type in _RANDOM for node in source.original.graph.node):
+        return [f"{found}; the model draws random numbers, so the two could not be compared."]
+    ours, theirs = (run_reference(m, inputs) for m in (source.portable, source.original))
+    for value in source.original.graph.output:
+        result = compare(value.name, ours[value.name], theirs[value.name], NETWORK_BOUNDS["fp32"])
+        if not result.passed:
+            raise VerificationFailed(
+                f"With its gates recognised, the model's output {value.name!r} differs by"
+                f" {result.error:.3g} of its scale.",
+                remedy="Report the model: the rewrite should be exact. -v shows what was done.",
+            )
+    return [f"{found}; the model computes the same in our ops."]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
