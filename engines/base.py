@@ -102,6 +102,22 @@ class BuildOptions:
     progress: Callable[[str, int, int], None] | None = None
 
 
+def flags_asked(options: BuildOptions) -> list[str]:
+    """The flags behind what a user asked of a plan; an engine refuses those that it cannot obey."""
+    flags = (
+        (options.profiles, "--min-shapes"),
+        (options.plugins, "--plugins"),
+        (options.memory_pools, "--mem-pool-size"),
+        (options.builder_optimization_level is not None, "--builder-optimization-level"),
+        (options.version_compatible, "--version-compatible"),
+        (options.hardware_compatibility != "none", "--hardware-compatibility-level"),
+        (options.compute_capabilities, "--compute-capability"),
+        (options.timing_cache, "--timing-cache"),
+        (options.error_on_timing_cache_miss, "--error-on-timing-cache-miss"),
+    )
+    return [flag for asked, flag in flags if asked]
+
+
 @dataclass(frozen=True)
 class Built:
     """What came out of a build.

@@ -13,7 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pagdeploy.bundle import ENGINE_ONNX
-from pagdeploy.engines.base import Array, Arrays, BuildOptions, Built, TensorInfo, check_inputs
+from pagdeploy.engines.base import (
+    Array,
+    Arrays,
+    BuildOptions,
+    Built,
+    TensorInfo,
+    check_inputs,
+    flags_asked,
+)
 from pagdeploy.engines.nvidia.driver import why_no_gpu
 from pagdeploy.engines.ort_native import needs_library, op_library
 from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
@@ -24,7 +32,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's name -> num
 
 
 class OnnxRuntimeEngine:
-    """Stock onnxruntime on the CPU, with standard ONNX operators only."""
+    """Stock onnxruntime on the CPU: standard ONNX operators, and ours where they are built."""
 
     name: ClassVar[str] = "onnxruntime"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
@@ -57,22 +65,11 @@ class OnnxRuntimeEngine:
         Raises:
             UsageError: options that only a compiled plan could obey.
         """
-        for asked, flag in (
-            (options.profiles, "--min-shapes"),
-            (options.plugins, "--plugins"),
-            (options.memory_pools, "--mem-pool-size"),
-            (options.builder_optimization_level is not None, "--builder-optimization-level"),
-            (options.version_compatible, "--version-compatible"),
-            (options.hardware_compatibility != "none", "--hardware-compatibility-level"),
-            (options.compute_capabilities, "--compute-capability"),
-            (options.timing_cache, "--timing-cache"),
-            (options.error_on_timing_cache_miss, "--error-on-timing-cache-miss"),
-        ):
-            if asked:
-                raise UsageError(
-                    f"The option {flag} belongs to TensorRT, and the engine is {self.name}.",
-                    remedy="Leave it out, or build with --engine tensorrt.",
-                )
+        for flag in flags_asked(options):
+            raise UsageError(
+                f"The option {flag} belongs to TensorRT, and the engine is {self.name}.",
+                remedy="Leave it out, or build with --engine tensorrt.",
+            )
         return Built(model, plugins=self._libraries(model, ()))
 
     def load(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pagdeploy.bundle import ENGINE_PLAN
-from pagdeploy.engines.base import BuildOptions, Built
+from pagdeploy.engines.base import BuildOptions, Built, flags_asked
 from pagdeploy.engines.nvidia.bindings import import_bindings
 from pagdeploy.engines.nvidia.compile import compile_plan
 from pagdeploy.engines.nvidia.driver import why_no_gpu
@@ -20,6 +20,12 @@ from pagdeploy.engines.nvidia.session import PlanSession, load_plan
 from pagdeploy.errors import EnvironmentProblem, UsageError
 from pagdeploy.manifest import PlanInfo
 
+_OBEYED = (
+    "--min-shapes",
+    "--mem-pool-size",
+    "--builder-optimization-level",
+    "--compute-capability",
+)
 _MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the second is what a bare wheel offers
 
 
@@ -67,14 +73,8 @@ class TensorRtRtxEngine:
             BuildFailed: it refuses the model.
         """
         trt = _module()
-        for asked, flag in (
-            (options.plugins, "--plugins"),
-            (options.timing_cache, "--timing-cache"),
-            (options.error_on_timing_cache_miss, "--error-on-timing-cache-miss"),
-            (options.version_compatible, "--version-compatible"),
-            (options.hardware_compatibility != "none", "--hardware-compatibility-level"),
-        ):
-            if asked:
+        for flag in flags_asked(options):
+            if flag not in _OBEYED:
                 raise UsageError(
                     f"TensorRT-RTX has no use for {flag}.",
                     remedy="Leave it out; its plans serve every GPU of --compute-capability.",
