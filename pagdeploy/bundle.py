@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
 from pagdeploy.files import inside, is_file, replacing_folder, sha256_of
-from pagdeploy.manifest import FORMAT_VERSION, Manifest, digest_of
+from pagdeploy.manifest import FORMAT_VERSION, UNSEALED, Manifest, digest_of
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -98,10 +98,10 @@ def seal(folder: Path, manifest: Manifest) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     }
-    listed = manifest.model_copy(update={"files": files})
-    digest = digest_of(json.loads(listed.model_dump_json()))
-    sealed = listed.model_copy(update={"digest": digest})
-    (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    listed = manifest.model_copy(update={"files": files, "digest": UNSEALED})
+    text = (listed.model_dump_json(indent=2) + "\n").encode()
+    sealed = text.replace(UNSEALED.encode(), digest_of(text, UNSEALED).encode())
+    (folder / MANIFEST).write_bytes(sealed)
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -185,7 +185,8 @@ def _is_bundle(folder: Path) -> bool:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        content = json.loads(text.decode("utf-8"))
         version = int(content.get("format_version", 0)) if isinstance(content, dict) else 0
         if version and version != FORMAT_VERSION:
             raise IncompatibleArtifact(
@@ -194,6 +195,7 @@ def _read_manifest(path: Path) -> Manifest:
                 remedy="Update pagdeploy, or build the bundle again with this one.",
             )
         manifest = Manifest.model_validate(content)
+        unchanged = manifest.digest == digest_of(text, manifest.digest)
     except (ValueError, TypeError, OverflowError, OSError, RecursionError, ValidationError):
         raise IncompatibleArtifact(
             f"{path} is not a manifest that pagdeploy wrote.", remedy=_UNTRUSTED
@@ -201,6 +203,6 @@ def _read_manifest(path: Path) -> Manifest:
     for name in manifest.files:
         inside(path.parent, name)
     inside(path.parent, manifest.engine.file)
-    if manifest.digest != digest_of(content):
+    if not unchanged:
         raise IncompatibleArtifact(f"{path} was changed after the build.", remedy=_UNTRUSTED)
     return manifest

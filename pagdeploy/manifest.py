@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+UNSEALED = "0" * 64
 
 
 class _Part(BaseModel):
@@ -143,7 +143,7 @@ class Manifest(_Part):
     gates: list[GateInfo]
     ops: list[OpInfo]
     files: dict[str, str]
-    digest: str = ""
+    digest: str = UNSEALED
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Manifest:
@@ -157,7 +157,14 @@ class Manifest(_Part):
         return self
 
 
-def digest_of(content: dict[str, Any]) -> str:
-    """SHA-256 over a manifest's content as it stands in the file, without the digest itself."""
-    rest = {key: value for key, value in content.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+def digest_of(text: bytes, digest: str) -> str:
+    """SHA-256 over a manifest's file as it stands, with zeros in the place of the digest itself.
+
+    So whoever reads the file needs no JSON writer that agrees with Python's.
+
+    Raises:
+        ValueError: the digest does not stand in the text exactly once.
+    """
+    if len(digest) != len(UNSEALED) or text.count(digest.encode()) != 1:
+        raise ValueError("a manifest carries one digest of itself")
+    return hashlib.sha256(text.replace(digest.encode(), UNSEALED.encode())).hexdigest()

@@ -20,7 +20,7 @@ from pagdeploy.bundle import (
     writing_bundle,
 )
 from pagdeploy.errors import IncompatibleArtifact, PagdeployError, UsageError
-from pagdeploy.manifest import digest_of
+from pagdeploy.manifest import UNSEALED, digest_of
 
 FILES = ("engine.onnx", "model.onnx", "sample/inputs.npz", "sample/outputs.npz")
 
@@ -29,8 +29,9 @@ def edited(bundle: Path, **changes: object) -> None:
     """Write the manifest with some entries changed, its digest made right again."""
     content = json.loads((bundle / MANIFEST).read_text())
     content.update(changes)
-    content["digest"] = digest_of(content)
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    text = json.dumps({**content, "digest": UNSEALED}).encode()
+    sealed = text.replace(UNSEALED.encode(), digest_of(text, UNSEALED).encode())
+    (bundle / MANIFEST).write_bytes(sealed)
 
 
 def test_a_sound_bundle_opens(bundle):
@@ -74,7 +75,7 @@ def test_a_missing_file_is_noticed(bundle, name):
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "sample/../../x", "..\\x", "C:\\x", ""])
 def test_a_manifest_that_names_a_file_outside_is_refused(bundle, name):
     files = json.loads((bundle / MANIFEST).read_text())["files"]
-    edited(bundle, files={**files, name: "0" * 64})
+    edited(bundle, files={**files, name: "f" * 64})
     with pytest.raises(IncompatibleArtifact, match=r"which lies outside of it\. Do not use"):
         open_bundle(bundle)
 
@@ -99,7 +100,7 @@ def test_a_link_that_leaves_the_bundle_is_refused(bundle, tmp_path):
 @pytest.mark.parametrize("version", [1, 99, 10**9])
 def test_a_newer_format_is_told(bundle, version):
     edited(bundle, format_version=version, feature_of_the_future=True)
-    text = f"has bundle format {version}; this pagdeploy reads format 2. Update pagdeploy"
+    text = f"has bundle format {version}; this pagdeploy reads format 3. Update pagdeploy"
     with pytest.raises(IncompatibleArtifact, match=text):
         open_bundle(bundle)
 
@@ -134,7 +135,7 @@ def test_a_manifest_that_is_none_is_refused(bundle, content):
 @pytest.mark.parametrize("name", ["\ud800", "n" * 5000, "a\0b"])
 def test_impossible_names_are_refused(bundle, name):
     content = json.loads((bundle / MANIFEST).read_text())
-    content["files"][name] = "0" * 64
+    content["files"][name] = "f" * 64
     (bundle / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(IncompatibleArtifact):
         open_bundle(bundle)

@@ -181,7 +181,7 @@ def test_bad_bundles_are_refused(command, bundle, tmp_path):
     (bundle / "manifest.json").write_text(json.dumps({**manifest, "files": {"../x": "0"}}))
     refused(4, "names the file '../x', which lies outside", command, bundle)
     (bundle / "manifest.json").write_text(json.dumps({**manifest, "format_version": 9}))
-    refused(4, "has bundle format 9; this pagdeploy reads format 2. Update", command, bundle)
+    refused(4, "has bundle format 9; this pagdeploy reads format 3. Update", command, bundle)
     (bundle / "manifest.json").write_text("[" * 9999)
     refused(4, "is not a manifest that pagdeploy wrote", command, bundle)
 
