@@ -22,6 +22,17 @@ if(TARGET pagdeploy_ort_ops)
   install(TARGETS pagdeploy_ort_ops EXPORT pagdeploy LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
+if(TARGET pagdeploy_runtime)
+  install(TARGETS pagdeploy_runtime EXPORT pagdeploy LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  # Beside the runtime, which looks for them there.
+  install(TARGETS ${PAGDEPLOY_BACKENDS} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/engines/runtime/include/pagdeploy/
+    DESTINATION ${_header_dir})
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/pagdeploy.pc.in pagdeploy.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/pagdeploy.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
+
 install(EXPORT pagdeploy
   NAMESPACE pagdeploy:: FILE pagdeployTargets.cmake DESTINATION ${_config_dir})
 configure_package_config_file(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pagdeploy.verbs.profile.result import ProfileResult
     from pagdeploy.verbs.proof import Verification
 
-__all__ = ["__version__", "build", "export", "load", "profile", "verify"]
+__all__ = ["__version__", "build", "cmake_prefix", "export", "load", "profile", "verify"]
 __version__ = metadata.version("pagdeploy")
 
 PathArgument = str | PathLike[str]
@@ -69,3 +69,22 @@ def load(bundle: PathArgument, **options: Any) -> Session:
     from pagdeploy.verbs.run import load as verb
 
     return verb(Path(bundle), **options)
+
+
+def cmake_prefix() -> str:
+    """The folder for CMAKE_PREFIX_PATH, so that CMake's find_package(pagdeploy) finds the C++ parts.
+
+    Raises:
+        EnvironmentProblem: this installation has none.
+    """
+    from importlib.resources import files
+
+    from pagdeploy.errors import EnvironmentProblem
+
+    prefix = Path(str(files("pagdeploy")))
+    if not (prefix / "lib/cmake/pagdeploy/pagdeployConfig.cmake").is_file():
+        raise EnvironmentProblem(
+            "This installation of pagdeploy has no C++ parts.",
+            remedy="Build its wheel with PAGDEPLOY_BUILD_PLUGINS=1, or install with cmake --install.",
+        )
+    return str(prefix)
