@@ -12,6 +12,7 @@ function(pagdeploy_add_cpu_kernels target)
   add_library(${target} STATIC
     ${sources}
     ${folder}/activation.cpp
+    ${folder}/conv_pair.cpp
     ${folder}/convolution.cpp
     ${folder}/inactive.cpp
     ${folder}/instruction_set.cpp

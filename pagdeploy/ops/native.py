@@ -6,6 +6,8 @@ The schemas let the checker and shape inference see through them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pagdeploy.ops.perforated_conv import PERFORATED_CONV
@@ -22,7 +24,7 @@ _REACH = ("kernel_shape", "strides", "pads", "dilations")
 
 
 def schemas() -> list[onnx.defs.OpSchema]:
-    """ActivePixels, SupportPixels and PerforatedConvNhwc."""
+    """ActivePixels, SupportPixels, PerforatedConvNhwc and PerforatedConvPairNhwc."""
     from onnx.defs import OpSchema
 
     kinds = {
@@ -49,7 +51,7 @@ def schemas() -> list[onnx.defs.OpSchema]:
             CPU_VERSION,
             inputs=[
                 OpSchema.FormalParameter(n, t, param_option=optional)
-                if (name, n) == ("PerforatedConvNhwc", "pixels")
+                if name.startswith("PerforatedConv") and n == "pixels"
                 else OpSchema.FormalParameter(n, t)
                 for n, t in inputs.items()
             ],
@@ -57,13 +59,23 @@ def schemas() -> list[onnx.defs.OpSchema]:
             attributes=attributes,
         )
 
-    conv = {"X": f32, "W": f32, "B": f32, "base": f32, "pixels": i32}
+    head = {"X": f32, "W": f32, "B": f32}
+    tail = {"base": f32, "pixels": i32}
+    both = [*known.values(), inactive]
+    inner = [
+        OpSchema.Attribute("inner_activation", OpSchema.AttrType.INT),
+        OpSchema.Attribute("inner_alpha", OpSchema.AttrType.FLOAT),
+    ]
     result = [
         made("ActivePixels", {"selection": i32}, i32, [branch]),
         made("SupportPixels", {"pixels": i32, "size": i64}, i32, reach),
-        made("PerforatedConvNhwc", conv, f32, [*known.values(), inactive]),
+        made("PerforatedConvNhwc", head | tail, f32, both),
+        made("PerforatedConvPairNhwc", head | {"W2": f32, "B2": f32} | tail, f32, [*both, *inner]),
     ]
-    for one, infer in zip(result, (_infer_list, _infer_list, _infer_conv), strict=True):
+    inferences: list[Callable[[InferenceContext], None]] = [
+        _infer_list, _infer_list, partial(_infer_conv, 3), partial(_infer_conv, 5),
+    ]  # fmt: skip
+    for one, infer in zip(result, inferences, strict=True):
         one.set_type_and_shape_inference_function(infer)
     return result
 
@@ -76,12 +88,12 @@ def _infer_list(context: InferenceContext) -> None:
     context.set_output_type(0, pixels)
 
 
-def _infer_conv(context: InferenceContext) -> None:
+def _infer_conv(base_input: int, context: InferenceContext) -> None:
     """float32, of the base's shape, unless that is one value: then of rank 4."""
     import onnx
 
     result = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None] * 4)
-    base = context.get_input_type(3).tensor_type
+    base = context.get_input_type(base_input).tensor_type
     sizes = [dim.dim_value for dim in base.shape.dim]
     if base.HasField("shape") and len(sizes) == 4 and sizes != [1] * 4:
         result.tensor_type.shape.CopyFrom(base.shape)

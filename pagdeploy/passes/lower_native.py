@@ -40,7 +40,8 @@ After:
 A value that this pass lays out channels last is read so by every convolution and activation
 behind it; the transposed one stays for other readers, and is dropped if there are none. A
 convolution that one other reads alone is computed where that one reads, and its other pixels are
-dead. docs/plugins.md defines the ops.
+dead. A pointwise convolution that alone reads another one at the same pixels becomes one node with
+it where that pays (`native.pairs`). docs/plugins.md defines the ops.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.choice import record
+from pagdeploy.graph.cut import CHANNELS_LAST
 from pagdeploy.graph.edit import Operand, Replacement, constant_of, is_zero, skip
 from pagdeploy.graph.perforate import UNREAD
 from pagdeploy.ops import DOMAIN, Activation, Mode
@@ -67,6 +69,7 @@ from pagdeploy.passes.native.liveness import (
     pixels_read,
     where_active,
 )
+from pagdeploy.passes.native.pairs import join
 
 # Values of the attribute `inactive`.
 _DEFINE, _BASE, _DEAD = 0, 1, 2
@@ -81,6 +84,7 @@ def run(model: ir.Model) -> int:
     if count:
         model.opset_imports[CPU_DOMAIN] = CPU_VERSION
         lowering.drop_unread()
+        join(model)
         model.graph.sort()  # a list may be needed before its selection was
     return count
 
@@ -140,6 +144,7 @@ class _Lowering:
         result = make(put, node)
         shape = node.outputs[0].shape
         result.type = ir.TensorType(ir.DataType.FLOAT)
+        result.name = f"{node.outputs[0].name}{CHANNELS_LAST}"  # where `verify` compares it
         if shape is not None and len(shape) == 4:
             result.shape = ir.Shape([shape[axis] for axis in (0, 2, 3, 1)])
         first = put.op("Transpose", result, perm=[0, 3, 1, 2])

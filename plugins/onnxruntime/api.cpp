@@ -114,12 +114,10 @@ Value KernelInfo::constantInput(std::size_t index) const {
     return isConstant != 0 && value != nullptr ? valueOf(value) : Value{};
 }
 
-Context::Context(OrtKernelContext* context) : context_(context) {
-    OrtMemoryInfo* raw = nullptr;
-    check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &raw));
-    OrtStatus* const status = api->KernelContext_GetAllocator(context, raw, &allocator_);
-    api->ReleaseMemoryInfo(raw);
-    check(status);
+Context::~Context() {
+    if (allocator_ != nullptr) {
+        api->ReleaseAllocator(allocator_);
+    }
 }
 
 Value Context::input(std::size_t index) const {
@@ -169,6 +167,13 @@ void Context::parallelFor(std::size_t count, const std::function<void(std::size_
 }
 
 void* Context::allocate(std::size_t bytes) {
+    if (allocator_ == nullptr) {
+        OrtMemoryInfo* raw = nullptr;
+        check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &raw));
+        OrtStatus* const status = api->KernelContext_GetAllocator(context_, raw, &allocator_);
+        api->ReleaseMemoryInfo(raw);
+        check(status);
+    }
     void* memory = allocator_->Alloc(allocator_, std::max<std::size_t>(bytes, 1));
     if (memory == nullptr) {
         throw std::bad_alloc();

@@ -69,7 +69,10 @@ private:
 // One run of one node.
 class Context : public Host {
 public:
-    explicit Context(OrtKernelContext* context);
+    explicit Context(OrtKernelContext* context) : context_(context) {}
+    ~Context() override;
+    Context(const Context&) = delete;
+    Context& operator=(const Context&) = delete;
 
     Value input(std::size_t index) const;
     // Allocates the output, perhaps in the place of an input.
@@ -88,7 +91,7 @@ private:
     void* outputData(const std::vector<std::int64_t>& shape);
 
     OrtKernelContext* context_;
-    OrtAllocator* allocator_ = nullptr;
+    OrtAllocator* allocator_ = nullptr;  // asked for by the first allocation: most runs need none
 };
 
 // A size that may be a name, as shape inference sees it.

@@ -4,6 +4,7 @@
 
 #include "common/output_shape.hpp"
 #include "onnxruntime/pixel_lists.hpp"
+#include "perforated_conv/cpu/conv_pair.hpp"
 #include "perforated_conv/cpu/nchw.hpp"
 
 namespace pagdeploy::ort {
@@ -46,33 +47,87 @@ Dimension outputDimension(const Dimension& size, const PerforatedConvAttributes&
     return a.strides[axis] == 1 && padded + 1 == reach ? size : Dimension{};
 }
 
-// `axes` are those of N, C, H, W in X; the output has its own in the same places.
-void inferConv(const ShapeContext& context, std::size_t weightInput, std::size_t baseInput,
-               const int (&axes)[4], ONNXTensorElementDataType type) {
+// `axes` are those of N, C, H, W in X; the output has its own in the same places, and its channels
+// from the weights `lastWeightInput`.
+void inferConv(const ShapeContext& context, std::size_t weightInput, std::size_t lastWeightInput,
+               std::size_t baseInput, const int (&axes)[4], ONNXTensorElementDataType type) {
     const Dimensions base = context.input(baseInput);
     if (base.size() == 4 && !allOnes(base)) {
         return context.setOutput(base, type);  // it has the output's shape, names included
     }
     const Dimensions x = context.input(0);
     const Dimensions weights = context.input(weightInput);
+    const Dimensions lastWeights = context.input(lastWeightInput);
     PerforatedConvAttributes attributes;
     visitPerforatedConv(attributes, [&](const char* name, auto& v) { context.read(name, v); });
-    if (x.size() != 4 || weights.size() != 4) {
+    if (x.size() != 4 || weights.size() != 4 || lastWeights.size() != 4) {
         return;
     }
     Rules::checkAttributes(attributes);
     Dimensions output(4);
     output[axes[0]] = x[axes[0]];
-    output[axes[1]] = weights[0];
+    output[axes[1]] = lastWeights[0];
     output[axes[2]] = outputDimension(x[axes[2]], attributes, 0);
     output[axes[3]] = outputDimension(x[axes[3]], attributes, 1);
     context.setOutput(output, type);
 }
 
+cpu::Inactive readInactive(const KernelInfo& info) {
+    std::int32_t inactive = 0;
+    info.read("inactive", inactive);
+    PAG_CHECK(inactive >= 0 && inactive <= 2, "attribute 'inactive' is " +
+                                                  std::to_string(inactive) +
+                                                  " and must be in 0..2");
+    return static_cast<cpu::Inactive>(inactive);
+}
+
+// What a pair does first, and what it does to that: what is inner belongs to the first.
+PerforatedConvAttributes firstOfPair(const KernelInfo& info) {
+    PerforatedConvAttributes first = readAttributes(info);
+    first.mode = kModeReplace;
+    first.activation = kActivationNone;
+    first.alpha = 0.0f;
+    info.read("inner_activation", first.activation);
+    info.read("inner_alpha", first.alpha);
+    return first;
+}
+
+PerforatedConvAttributes secondOfPair(const KernelInfo& info) {
+    const PerforatedConvAttributes given = readAttributes(info);
+    PerforatedConvAttributes second;
+    second.kernel_shape = {1, 1};
+    second.mode = given.mode;
+    second.activation = given.activation;
+    second.alpha = given.alpha;
+    return second;
+}
+
+// The list of pixels of a convolution whose output is `y`, channels first.
+struct Listed {
+    Listed(const Value& pixels, const TensorShape& y)
+        : list(pixels.as<std::int32_t>()),
+          count(static_cast<std::size_t>(y.d[0] * y.d[2] * y.d[3])) {
+        if (pixels.shape.rank > 0) {
+            checkPixels(pixels, y.d[0] * y.d[2] * y.d[3]);
+            count = pixels.elements();
+        }
+    }
+
+    const std::int32_t* list;
+    std::size_t count;
+};
+
 }  // namespace
 
-ConvWeights::ConvWeights(const KernelInfo& info, std::size_t weightInput, std::size_t biasInput) {
-    visitPerforatedConv(attributes_, [&](const char* name, auto& v) { info.read(name, v); });
+PerforatedConvAttributes readAttributes(const KernelInfo& info) {
+    PerforatedConvAttributes attributes;
+    visitPerforatedConv(attributes, [&](const char* name, auto& v) { info.read(name, v); });
+    return attributes;
+}
+
+ConvWeights::ConvWeights(const KernelInfo& info, PerforatedConvAttributes attributes,
+                         std::size_t weightInput, std::size_t biasInput)
+    : attributes_(std::move(attributes)) {
     Rules::checkAttributes(attributes_);
     const Value weights = info.constantInput(weightInput);
     const Value bias = info.constantInput(biasInput);
@@ -123,24 +178,17 @@ void ConvKernel::compute(Context& context) const {
 }
 
 void ConvKernel::inferShape(const ShapeContext& context) {
-    inferConv(context, Rules::kW, Rules::kBase, {0, 1, 2, 3}, kOutput);
+    inferConv(context, Rules::kW, Rules::kW, Rules::kBase, {0, 1, 2, 3}, kOutput);
 }
 
-ConvNhwcKernel::ConvNhwcKernel(const KernelInfo& info) : weights_(info, 1, 2) {
-    std::int32_t inactive = 0;
-    info.read("inactive", inactive);
-    PAG_CHECK(inactive >= 0 && inactive <= 2, "attribute 'inactive' is " +
-                                                  std::to_string(inactive) +
-                                                  " and must be in 0..2");
-    inactive_ = static_cast<cpu::Inactive>(inactive);
-}
+ConvNhwcKernel::ConvNhwcKernel(const KernelInfo& info)
+    : weights_(info, readAttributes(info), 1, 2), inactive_(readInactive(info)) {}
 
 void ConvNhwcKernel::compute(Context& context) const {
     const Value x = context.input(0);
     const Value w = context.input(1);
     const Value b = context.input(2);
     const Value base = context.input(3);
-    const Value pixels = context.input(4);
     Tensor tensors[Rules::kInputs + 1];
     tensors[Rules::kX].shape = channelsFirst(x.shape);
     tensors[Rules::kSelection].shape = {4, {x.shape.d[0], 1, 1, 1}};  // the list stands for it
@@ -148,21 +196,52 @@ void ConvNhwcKernel::compute(Context& context) const {
     tensors[Rules::kB].shape = b.shape;
     tensors[Rules::kBase].shape = channelsFirst(base.shape);
     const TensorShape y = checkedOutput(weights_.attributes(), tensors);
-    const std::int64_t mapPixels = y.d[0] * y.d[2] * y.d[3];
-    const bool listed = pixels.shape.rank > 0;
-    if (listed) {
-        checkPixels(pixels, mapPixels);
-    }
+    const Listed pixels(context.input(4), y);
     weights_.convolution(w, b)->run(
-        {gridOf(tensors[Rules::kX].shape), x.as<float>(), pixels.as<std::int32_t>(),
-         listed ? pixels.elements() : static_cast<std::size_t>(mapPixels), base.as<float>(),
-         Rules::baseIsOneValue(tensors), weights_.attributes().mode, weights_.bend(), inactive_,
-         context.output<float>({y.d[0], y.d[2], y.d[3], y.d[1]}), false},
+        {gridOf(tensors[Rules::kX].shape), x.as<float>(), pixels.list, pixels.count,
+         base.as<float>(), Rules::baseIsOneValue(tensors), weights_.attributes().mode,
+         weights_.bend(), inactive_, context.output<float>({y.d[0], y.d[2], y.d[3], y.d[1]}),
+         false},
         context);
 }
 
 void ConvNhwcKernel::inferShape(const ShapeContext& context) {
-    inferConv(context, 1, 3, {0, 3, 1, 2}, kOutput);
+    inferConv(context, 1, 1, 3, {0, 3, 1, 2}, kOutput);
+}
+
+ConvPairNhwcKernel::ConvPairNhwcKernel(const KernelInfo& info)
+    : first_(info, firstOfPair(info), 1, 2),
+      second_(info, secondOfPair(info), 3, 4),
+      inactive_(readInactive(info)) {}
+
+void ConvPairNhwcKernel::compute(Context& context) const {
+    const Value x = context.input(0);
+    const Value weights[] = {context.input(1), context.input(3)};
+    const Value biases[] = {context.input(2), context.input(4)};
+    const Value base = context.input(5);
+    Tensor tensors[Rules::kInputs + 1];
+    tensors[Rules::kX].shape = channelsFirst(x.shape);
+    tensors[Rules::kSelection].shape = {4, {x.shape.d[0], 1, 1, 1}};  // the list stands for it
+    tensors[Rules::kW].shape = weights[0].shape;
+    tensors[Rules::kB].shape = biases[0].shape;
+    tensors[Rules::kBase].shape = {4, {1, 1, 1, 1}};
+    const Grid input = gridOf(tensors[Rules::kX].shape);
+    tensors[Rules::kX].shape = checkedOutput(first_.attributes(), tensors);
+    tensors[Rules::kW].shape = weights[1].shape;
+    tensors[Rules::kB].shape = biases[1].shape;
+    tensors[Rules::kBase].shape = channelsFirst(base.shape);
+    const TensorShape y = checkedOutput(second_.attributes(), tensors);
+    const Listed pixels(context.input(6), y);
+    const cpu::ConvPair pair(first_.convolution(weights[0], biases[0]),
+                             second_.convolution(weights[1], biases[1]));
+    pair.run({input, x.as<float>(), pixels.list, pixels.count, base.as<float>(),
+              Rules::baseIsOneValue(tensors), second_.attributes().mode, second_.bend(), inactive_,
+              context.output<float>({y.d[0], y.d[2], y.d[3], y.d[1]}), false},
+             first_.bend(), context);
+}
+
+void ConvPairNhwcKernel::inferShape(const ShapeContext& context) {
+    inferConv(context, 1, 3, 5, {0, 3, 1, 2}, kOutput);
 }
 
 }  // namespace pagdeploy::ort

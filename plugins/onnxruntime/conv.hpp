@@ -1,4 +1,5 @@
-// PerforatedConv of the domain pagdeploy, and PerforatedConvNhwc of pagdeploy.cpu.
+// PerforatedConv of the domain pagdeploy; PerforatedConvNhwc and PerforatedConvPairNhwc of
+// pagdeploy.cpu.
 //
 //   PerforatedConv(X, selection, W, B, base) -> Y       exactly as docs/ops.md defines it, float32
 //
@@ -16,8 +17,19 @@
 //       1 base    base; whoever writes it has proved that activation(base) == base
 //       2 dead    anything; whoever writes it has proved that nobody reads them
 //
-// Both take W and B that are computed, but pack them once only if they are constant. Both may run
-// in place on base; onnxruntime never lets them where X is base too.
+//   PerforatedConvPairNhwc(X, W, B, W2, B2, base, pixels) -> Y
+//     One after the other at the same pixels:
+//         inner = PerforatedConvNhwc(X, W, B, 0, pixels), with inner_activation and inner_alpha
+//         Y = PerforatedConvNhwc(inner, W2, B2, base, pixels), pointwise
+//     attributes: those of PerforatedConvNhwc, of which mode, activation, alpha and inactive are
+//             the second one's and all others the first one's; inner_activation, inner_alpha (0)
+//     W2      float32 (M2, M, 1, 1)
+//     B2      float32 (M2,)
+//     base    float32 (N, Ho, Wo, M2), or (1, 1, 1, 1) for one value
+//     Y       float32 (N, Ho, Wo, M2)
+//
+// All take weights and biases that are computed, but pack them once only if they are constant. All
+// may run in place on base; onnxruntime never lets them where X is base too.
 #pragma once
 
 #include <memory>
@@ -29,10 +41,13 @@
 
 namespace pagdeploy::ort {
 
+PerforatedConvAttributes readAttributes(const KernelInfo& info);
+
 // Attributes, and weights packed when the model is loaded.
 class ConvWeights {
 public:
-    ConvWeights(const KernelInfo& info, std::size_t weightInput, std::size_t biasInput);
+    ConvWeights(const KernelInfo& info, PerforatedConvAttributes attributes,
+                std::size_t weightInput, std::size_t biasInput);
 
     const PerforatedConvAttributes& attributes() const { return attributes_; }
     cpu::Bend bend() const { return cpu::bendOf(attributes_.activation, attributes_.alpha); }
@@ -55,7 +70,7 @@ public:
     static constexpr ONNXTensorElementDataType kOutput = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     static constexpr int kInPlaceInput = 4;
 
-    explicit ConvKernel(const KernelInfo& info) : weights_(info, 2, 3) {}
+    explicit ConvKernel(const KernelInfo& info) : weights_(info, readAttributes(info), 2, 3) {}
     void compute(Context& context) const;
     static void inferShape(const ShapeContext& context);
 
@@ -77,7 +92,25 @@ public:
 
 private:
     ConvWeights weights_;
-    cpu::Inactive inactive_ = cpu::Inactive::kDefine;
+    cpu::Inactive inactive_;
+};
+
+class ConvPairNhwcKernel {
+public:
+    static constexpr const char* kName = "PerforatedConvPairNhwc";
+    static constexpr InputPort kInputs[] = {kFloats, kFloats, kFloats, kFloats, kFloats, kFloats,
+                                            {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, true}};
+    static constexpr ONNXTensorElementDataType kOutput = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    static constexpr int kInPlaceInput = 5;
+
+    explicit ConvPairNhwcKernel(const KernelInfo& info);
+    void compute(Context& context) const;
+    static void inferShape(const ShapeContext& context);
+
+private:
+    ConvWeights first_;
+    ConvWeights second_;
+    cpu::Inactive inactive_;
 };
 
 }  // namespace pagdeploy::ort

@@ -39,7 +39,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
         static OrtCustomOpDomain* const portable =
             makeDomain<GateKernel, ConvKernel>("pagdeploy");
         static OrtCustomOpDomain* const lowered =
-            makeDomain<ActivePixelsKernel, SupportPixelsKernel, ConvNhwcKernel>("pagdeploy.cpu");
+            makeDomain<ActivePixelsKernel, SupportPixelsKernel, ConvNhwcKernel, ConvPairNhwcKernel>(
+                "pagdeploy.cpu");
         check(api->AddCustomOpDomain(options, portable));
         check(api->AddCustomOpDomain(options, lowered));
     });

@@ -132,8 +132,9 @@ def feeds(seed: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def of_ours(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The channels-last convolutions."""
-    return [node for node in model.graph.node if node.op_type == "PerforatedConvNhwc"]
+    """The channels-last convolutions; two may be one."""
+    kinds = ("PerforatedConvNhwc", "PerforatedConvPairNhwc")
+    return [node for node in model.graph.node if node.op_type in kinds]
 
 
 def inactive(model: onnx.ModelProto) -> list[int]:
@@ -162,7 +163,8 @@ def test_computes_the_same(case: str, seed: int) -> None:
 
 def test_everything_of_a_bottleneck_is_native_and_dead_where_nobody_reads():
     model = lowered("bottleneck")
-    assert inactive(model) == [2, 2, 1]
+    assert inactive(model) == [2, 1]
+    assert [n.op_type for n in of_ours(model)] == ["PerforatedConvNhwc", "PerforatedConvPairNhwc"]
     assert not [n for n in model.graph.node if n.op_type in ("Conv", "PerforatedConv")]
     supports = [n for n in model.graph.node if n.op_type == "SupportPixels"]
     lists = [n for n in model.graph.node if n.op_type == "ActivePixels"]
@@ -176,7 +178,7 @@ def test_chain_stays_channels_last():
     into_gates = [n for n in model.graph.node if n.op_type == "PAGGate"]
     # One in, one out, and the logits of each gate but the first, which reads what comes in.
     assert len(transposes) == 2 + len(into_gates) - 1
-    assert [inactive(model).count(value) for value in (2, 1)] == [6, 3]
+    assert [inactive(model).count(value) for value in (2, 1)] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -186,9 +188,9 @@ def test_chain_stays_channels_last():
         ("signed base", [0]),
         ("one value below", [0]),
         ("base behind a relu", [1]),
-        ("other branch behind", [2, 1, 1]),
+        ("other branch behind", [1, 1]),
         ("gated pixels read from around", [1, 1]),
-        ("relu of what is dead", [2, 1]),
+        ("relu of what is dead", [1]),
     ],
 )
 def test_inactive_says_what_is_proved(case: str, expected: list[int]):
@@ -204,8 +206,54 @@ def test_head_that_others_read_is_computed_everywhere(case: str):
 
 def test_activation_joins_its_convolution():
     model = lowered("two heads")
-    assert [a.i for n in of_ours(model) for a in n.attribute if a.name == "activation"] == [2, 2, 0]
+    found = {
+        name: [a.i for n in of_ours(model) for a in n.attribute if a.name == name]
+        for name in ("activation", "inner_activation")
+    }
+    assert found == {"activation": [2, 0], "inner_activation": [2]}
     assert not [n for n in model.graph.node if n.op_type == "Clip"]
+
+
+JOINED = {
+    "bottleneck": True,
+    "two heads": True,
+    "other branch behind": True,
+    "relu of what is dead": True,
+    "base behind a relu": False,
+    "gated pixels read from around": False,  # the second one is not pointwise
+    "stride": True,
+    "head read twice": False,
+    "read twice": False,
+    "other pixels": False,
+    "adds first": False,
+    "many weights": False,
+}
+CASES |= {
+    "read twice": [
+        ours("x", "w3", "zero", "c"), ours("c", "w1", "x", "d", **POINT), "y = Add (c, d)",
+    ],
+    "other pixels": [
+        ours("x", "w3", "x", "c"),
+        ours("c", "w1", "x", "y", **POINT).replace("branch = 1", "branch = 0"),
+    ],
+    "adds first": [ours("x", "w3", "x", "c", mode=1), ours("c", "w1", "x", "y", **POINT)],
+    "many weights": [
+        ours("x", "w_wide", "zero", "c").replace("b8", "b900"),
+        ours("c", "w_back", "x", "y", **POINT),
+    ],
+}  # fmt: skip
+CONSTANTS |= {"w_wide": (900, 8, 3, 3), "b900": (900,), "w_back": (8, 900, 1, 1)}
+
+
+@pytest.mark.parametrize("case", JOINED)
+def test_pointwise_convolution_joins_what_it_alone_reads(case: str):
+    found = [n.op_type for n in of_ours(lowered(case))]
+    assert ("PerforatedConvPairNhwc" in found) is JOINED[case]
+
+
+@pytest.mark.parametrize("case", JOINED)
+def test_joined_or_not_computes_the_same(case: str):
+    test_computes_the_same(case, 2)
 
 
 def test_lowered_file_is_read_again(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "perforated_conv/cpu/inactive.hpp"
 #include "perforated_conv/cpu/tiles.hpp"
@@ -17,7 +16,7 @@ constexpr std::size_t kSliceBytes = 96 * 1024;
 constexpr int kTileRows = 96;
 constexpr int kTileRowsOfWide = 144;
 constexpr int kWideChannels = 512;
-constexpr int kDepthwiseRows = 128;
+constexpr int kDepthwiseTileRows = 128;
 constexpr int kDepthwiseChannels = 256;
 
 // Pointers and partial sums of the tile that a thread works on.
@@ -26,16 +25,8 @@ struct Scratch {
     std::vector<std::ptrdiff_t> offsets;
     std::vector<float*> output;
     std::vector<const float*> base;
-    AlignedFloats partial;
-    std::size_t partialSize = 0;
-
-    float* partialSums(std::size_t size) {
-        if (size > partialSize) {
-            partial = alignedFloats(size);
-            partialSize = size;
-        }
-        return partial.get();
-    }
+    std::vector<float> baseRow;
+    GrowingFloats partial;
 };
 
 Scratch& scratch() {
@@ -43,18 +34,7 @@ Scratch& scratch() {
     return ofThread;
 }
 
-bool overlap(const float* a, std::size_t aSize, const float* b, std::size_t bSize) {
-    return a < b + bSize && b < a + aSize;
-}
-
 }  // namespace
-
-struct Convolution::Tile {
-    std::size_t firstRow;  // of the list
-    int rows;
-    int firstPanel;
-    int endPanel;
-};
 
 Convolution::Convolution(const KernelShape& shape, const float* weights, const float* bias,
                          const InstructionSet& isa)
@@ -89,53 +69,57 @@ std::vector<Convolution::Slice> Convolution::slices() const {
     return result;
 }
 
+XApart::XApart(const ConvCall& call, std::size_t xSize, std::size_t ySize, Host& host)
+    : x_(call.x) {
+    if (call.x < call.y + ySize && call.y < call.x + xSize) {
+        copy_.emplace(host, xSize);
+        std::memcpy(copy_->data(), call.x, xSize * sizeof(float));
+    }
+}
+
 void Convolution::run(const ConvCall& call, Host& host) const {
     const ConvGeometry geometry = shape_.over(call.input);
     const auto outputs = static_cast<std::size_t>(geometry.output.pixels());
     const std::size_t rows = call.compact ? call.count : outputs;
-    const std::size_t xSize = static_cast<std::size_t>(call.input.pixels()) * shape_.inputChannels;
-    const std::size_t ySize = rows * shape_.outputChannels;
-    if (overlap(call.x, xSize, call.y, ySize)) {
-        // A finished pixel would overwrite what its neighbours, and its own later channels, read.
-        HostArray<float> x(host, xSize);
-        std::memcpy(x.data(), call.x, xSize * sizeof(float));
-        ConvCall apart = call;
-        apart.x = x.data();
-        return run(apart, host);
-    }
-    if (!call.compact) {
-        fillInactive(call, outputs, shape_.outputChannels, host);
-    }
-    if (call.count > 0) {
-        compute(call, geometry, host);
-    }
+    const XApart x(call, inputSize(call), rows * shape_.outputChannels, host);
+    ConvCall apart = call;
+    apart.x = x.data();
+    compute(apart, geometry, InactiveFill(apart, outputs, shape_.outputChannels), host);
 }
 
-void Convolution::compute(const ConvCall& call, const ConvGeometry& geometry, Host& host) const {
-    std::optional<HostArray<float>> baseRow;
-    ConvCall whole = call;
-    if (call.mode == kModeAdd && call.baseIsOneValue) {
-        baseRow.emplace(host, static_cast<std::size_t>(shape_.outputChannels));
-        std::fill_n(baseRow->data(), shape_.outputChannels, *call.base);
-        whole.base = baseRow->data();
+int Convolution::panels() const {
+    return weights_.isDepthwise() ? ceilDivide(shape_.outputChannels, kDepthwiseChannels)
+                                  : weights_.panels();
+}
+
+int Convolution::mostTileRows() const {
+    if (weights_.isDepthwise()) {
+        return kDepthwiseTileRows;
     }
-    const bool wide = shape_.outputChannels >= kWideChannels;
-    const Partition parts =
-        weights_.isDepthwise()
-            ? partition(call.count, kDepthwiseRows, 1,
-                        ceilDivide(shape_.outputChannels, kDepthwiseChannels))
-            : partition(call.count, wide ? kTileRowsOfWide : kTileRows, isa_.rows,
-                        weights_.panels());
-    const int panels = weights_.isDepthwise()
-                           ? ceilDivide(shape_.outputChannels, kDepthwiseChannels)
-                           : weights_.panels();
+    return shape_.outputChannels >= kWideChannels ? kTileRowsOfWide : kTileRows;
+}
+
+void Convolution::compute(const ConvCall& call, const ConvGeometry& geometry,
+                          const InactiveFill& fill, Host& host) const {
+    const Partition parts = partition(call.count, mostTileRows(),
+                                      weights_.isDepthwise() ? 1 : isa_.rows, panels());
     const auto tasks = static_cast<std::size_t>(parts.rowTiles) * parts.panelTiles;
-    host.parallelFor(tasks, [&](std::size_t task) {
-        const std::size_t first = (task % parts.rowTiles) * parts.rows;
-        const int panel = static_cast<int>(task / parts.rowTiles) * parts.panels;
-        computeTile(whole, geometry,
+    // Threads begin with neighbouring tasks. If those share rows, each core reads in the next
+    // convolution what it wrote itself; if they share panels, it reads fewer weights.
+    const std::size_t rowBytes =
+        sizeof(float) * call.count * (shape_.inputChannels + shape_.outputChannels);
+    const bool sharesRows = rowBytes >= weights_.bytes();
+    host.parallelFor(tasks + fill.tasks(), [&](std::size_t task) {
+        if (task >= tasks) {
+            return fill.run(task - tasks);
+        }
+        const std::size_t rowTile = sharesRows ? task / parts.panelTiles : task % parts.rowTiles;
+        const std::size_t panelTile = sharesRows ? task % parts.panelTiles : task / parts.rowTiles;
+        const std::size_t first = rowTile * parts.rows;
+        const int panel = static_cast<int>(panelTile) * parts.panels;
+        computeTile(call, geometry,
                     {first, static_cast<int>(std::min<std::size_t>(parts.rows, call.count - first)),
-                     panel, std::min(panel + parts.panels, panels)});
+                     panel, std::min(panel + parts.panels, panels())});
     });
 }
 
@@ -148,17 +132,20 @@ void Convolution::computeTile(const ConvCall& call, const ConvGeometry& geometry
     mine.output.resize(rows);
     const bool adds = call.mode == kModeAdd;
     mine.base.resize(adds ? rows : 0);
+    if (adds && call.baseIsOneValue) {
+        mine.baseRow.assign(channels, *call.base);
+    }
     for (std::size_t r = 0; r < rows; ++r) {
         const std::size_t row = tile.firstRow + r;
         const std::size_t pixel = call.pixels != nullptr ? call.pixels[row] : row;
-        mine.output[r] = call.y + (call.compact ? row : pixel) * channels;
+        mine.output[r] = call.y + (call.compact ? row - call.firstCompactRow : pixel) * channels;
         if (adds) {
-            mine.base[r] = call.base + (call.baseIsOneValue ? 0 : pixel * channels);
+            mine.base[r] = call.baseIsOneValue ? mine.baseRow.data() : call.base + pixel * channels;
         }
     }
     const RowSink sink{mine.output.data(), adds ? mine.base.data() : nullptr, call.bend};
     if (weights_.isDepthwise()) {
-        fillInput(call, geometry, tile, 1, mine.input.data());
+        fillInput(call, geometry, tile, kDepthwiseRows, mine.input.data());
         return depthwiseTile(tile, sink);
     }
     // Even groups: 25 rows are 9, 8 and 8 rather than 12, 12 and 1.
@@ -177,7 +164,7 @@ void Convolution::fillInput(const ConvCall& call, const ConvGeometry& geometry, 
         for (int r = 0; r < tile.rows; ++r) {
             const std::size_t row = tile.firstRow + r;
             const std::size_t pixel = call.pixels != nullptr ? call.pixels[row] : row;
-            to[r] = call.x + pixel * channels;
+            to[r] = call.x + (call.xIsCompact ? row - call.firstCompactRow : pixel) * channels;
         }
         return;
     }
@@ -223,7 +210,7 @@ void Convolution::multiplyTile(const Tile& tile, int groupRows, const RowSink& s
     Scratch& mine = scratch();
     const std::size_t panels = tile.endPanel - tile.firstPanel;
     const std::size_t panelSums = static_cast<std::size_t>(tile.rows) * isa_.panel;
-    float* const partial = slices_.size() > 1 ? mine.partialSums(panels * panelSums) : nullptr;
+    float* const partial = slices_.size() > 1 ? mine.partial.sized(panels * panelSums) : nullptr;
     const int perGroup = shape_.outputChannels / shape_.groups;
     const int taps = shape_.taps();
     TileProduct product{};

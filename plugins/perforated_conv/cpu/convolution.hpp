@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/host.hpp"
@@ -36,6 +37,25 @@ struct ConvCall {
     float* y;  // (N, Ho, Wo, M); in part or whole over x costs a copy of x
     // Rows of y are those of the list, (count, M), instead of pixels: then nothing is filled.
     bool compact;
+    // The same of x, if the convolution is pointwise.
+    bool xIsCompact = false;
+    // The row of the list that a compact x or y begins with.
+    std::size_t firstCompactRow = 0;
+};
+
+class InactiveFill;
+
+// X, or a copy of it if Y lies over it: a finished pixel would overwrite what its neighbours, and
+// its own later channels, read.
+class XApart {
+public:
+    XApart(const ConvCall& call, std::size_t xSize, std::size_t ySize, Host& host);
+
+    const float* data() const { return copy_ ? copy_->data() : x_; }
+
+private:
+    const float* x_;
+    std::optional<HostArray<float>> copy_;
 };
 
 class Convolution {
@@ -49,6 +69,8 @@ public:
     void run(const ConvCall& call, Host& host) const;
 
 private:
+    friend class ConvPair;
+
     // A part of the depth: whole taps, or some channels of one tap.
     struct Slice {
         int firstTap;
@@ -56,7 +78,12 @@ private:
         int firstChannel;
         int channels;
     };
-    struct Tile;
+    struct Tile {
+        std::size_t firstRow;  // of the list
+        int rows;
+        int firstPanel;
+        int endPanel;
+    };
 
     bool isPointwise() const {
         return shape_.taps() == 1 && shape_.strideY == 1 && shape_.strideX == 1 &&
@@ -64,7 +91,15 @@ private:
                shape_.padRight == 0;
     }
     std::vector<Slice> slices() const;
-    void compute(const ConvCall& call, const ConvGeometry& geometry, Host& host) const;
+    // What is shared out besides rows: panels, or blocks of channels of a depthwise convolution.
+    int panels() const;
+    int mostTileRows() const;
+    std::size_t inputSize(const ConvCall& call) const {
+        return static_cast<std::size_t>(call.xIsCompact ? call.count : call.input.pixels()) *
+               shape_.inputChannels;
+    }
+    void compute(const ConvCall& call, const ConvGeometry& geometry, const InactiveFill& fill,
+                 Host& host) const;
     void computeTile(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile) const;
     void multiplyTile(const Tile& tile, int groupRows, const RowSink& sink) const;
     void depthwiseTile(const Tile& tile, const RowSink& sink) const;

@@ -9,42 +9,51 @@ namespace pagdeploy::cpu {
 
 namespace {
 
-constexpr std::size_t kPixelsPerTask = 256;
+constexpr std::size_t kFloatsPerTask = 64 * 1024;
 
 }  // namespace
 
-void fillInactive(const ConvCall& call, std::size_t outputs, int channels, Host& host) {
-    const bool bends = call.mode == kModeAdd && call.inactive == Inactive::kDefine &&
-                       !isIdentity(call.bend);
+InactiveFill::InactiveFill(const ConvCall& call, std::size_t outputs, int channels)
+    : call_(call),
+      outputs_(outputs),
+      channels_(static_cast<std::size_t>(channels)),
+      bends_(call.mode == kModeAdd && call.inactive == Inactive::kDefine &&
+             !isIdentity(call.bend)),
+      pixelsPerTask_(std::max<std::size_t>(1, kFloatsPerTask / channels_)) {
     const bool inPlace = call.y == call.base && !call.baseIsOneValue;
-    if (call.count == outputs || call.inactive == Inactive::kDead || (inPlace && !bends)) {
+    if (call.compact || call.count == outputs || call.inactive == Inactive::kDead ||
+        (inPlace && !bends_)) {
         return;
     }
-    const float value = call.baseIsOneValue ? *call.base : 0.0f;
-    const float constant = bends ? bend(value, call.bend) : value;
-    const auto fill = [&](std::size_t firstPixel, std::size_t endPixel) {
-        const std::size_t first = firstPixel * channels;
-        const std::size_t count = (endPixel - firstPixel) * channels;
-        if (call.baseIsOneValue) {
-            std::fill_n(call.y + first, count, constant);
-        } else if (bends) {
-            std::transform(call.base + first, call.base + first + count, call.y + first,
-                           [by = call.bend](float shown) { return bend(shown, by); });
-        } else {
-            std::memcpy(call.y + first, call.base + first, count * sizeof(float));
-        }
-    };
-    const std::int32_t* const end = call.pixels + call.count;
-    host.parallelFor(ceilDivide(outputs, kPixelsPerTask), [&](std::size_t task) {
-        std::size_t pixel = task * kPixelsPerTask;
-        const std::size_t last = std::min(outputs, pixel + kPixelsPerTask);
-        const auto* active = std::lower_bound(call.pixels, end, static_cast<std::int32_t>(pixel));
-        for (; active != end && static_cast<std::size_t>(*active) < last; ++active) {
-            fill(pixel, static_cast<std::size_t>(*active));
-            pixel = static_cast<std::size_t>(*active) + 1;
-        }
-        fill(pixel, last);
-    });
+    if (call.baseIsOneValue) {
+        constant_ = bends_ ? bend(*call.base, call.bend) : *call.base;
+    }
+    tasks_ = ceilDivide(outputs, pixelsPerTask_);
+}
+
+void InactiveFill::fill(std::size_t firstPixel, std::size_t endPixel) const {
+    const std::size_t first = firstPixel * channels_;
+    const std::size_t count = (endPixel - firstPixel) * channels_;
+    if (call_.baseIsOneValue) {
+        std::fill_n(call_.y + first, count, constant_);
+    } else if (bends_) {
+        std::transform(call_.base + first, call_.base + first + count, call_.y + first,
+                       [by = call_.bend](float shown) { return bend(shown, by); });
+    } else {
+        std::memcpy(call_.y + first, call_.base + first, count * sizeof(float));
+    }
+}
+
+void InactiveFill::run(std::size_t task) const {
+    std::size_t pixel = task * pixelsPerTask_;
+    const std::size_t last = std::min(outputs_, pixel + pixelsPerTask_);
+    const std::int32_t* const end = call_.pixels + call_.count;
+    const auto* active = std::lower_bound(call_.pixels, end, static_cast<std::int32_t>(pixel));
+    for (; active != end && static_cast<std::size_t>(*active) < last; ++active) {
+        fill(pixel, static_cast<std::size_t>(*active));
+        pixel = static_cast<std::size_t>(*active) + 1;
+    }
+    fill(pixel, last);
 }
 
 }  // namespace pagdeploy::cpu

@@ -43,12 +43,15 @@ struct TileProduct {
     std::ptrdiff_t firstColumn;  // of the panel, in the sink's rows
 };
 
+// Rows of a depthwise product that are computed together.
+constexpr int kDepthwiseRows = 4;
+
 // Each channel with weights of its own.
 struct DepthwiseRows {
     int rows;
     int taps;
     int channels;
-    const float* const* input;  // [rows][taps]
+    const float* const* input;  // [taps][row] of each kDepthwiseRows rows, the last group smaller
     const float* weights;       // [taps][channels]
     const float* bias;          // [channels]
     RowSink sink;

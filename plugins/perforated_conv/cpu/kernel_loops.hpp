@@ -130,42 +130,76 @@ void multiply(const TileProduct& p) {
     multiplyAny(p, std::make_integer_sequence<int, kTileRows>{});
 }
 
-// Some vectors of channels of one row; several at a time hide the latency of the sums.
-template <int... V>
-PAG_ALWAYS_INLINE void depthwiseVectors(const DepthwiseRows& p, const float* const* input,
-                                        float* output, const float* base, int channel,
-                                        std::integer_sequence<int, V...>) {
-    Vector sum[] = {load(p.bias + channel + V * kWidth)...};
+// Some rows times some vectors of channels: rows share the weights, and many sums hide the latency
+// of each. V counts the vectors, R the rows, I the sums as above.
+template <int... R, int... V, int... I>
+PAG_ALWAYS_INLINE void depthwiseBlock(const DepthwiseRows& p, int firstRow, int channel,
+                                      std::integer_sequence<int, R...>,
+                                      std::integer_sequence<int, V...>,
+                                      std::integer_sequence<int, I...>) {
+    constexpr int kRows = sizeof...(R);
+    constexpr int kAcross = sizeof...(V);
+    Vector sum[] = {load(p.bias + channel + (I % kAcross) * kWidth)...};
+    const float* const* input = p.input + static_cast<std::ptrdiff_t>(firstRow) * p.taps;
     const float* weights = p.weights + channel;
-    for (int tap = 0; tap < p.taps; ++tap, weights += p.channels) {
-        const float* from = input[tap] + channel;
-        ((sum[V] += load(from + V * kWidth) * load(weights + V * kWidth)), ...);
+    for (int tap = 0; tap < p.taps; ++tap, input += kRows, weights += p.channels) {
+        const float* const from[] = {(input[R] + channel)...};
+        const Vector weight[] = {load(weights + V * kWidth)...};
+        ((sum[I] += load(from[I / kAcross] + (I % kAcross) * kWidth) * weight[I % kAcross]), ...);
     }
-    if (base != nullptr) {
-        ((sum[V] += load(base + channel + V * kWidth)), ...);
+    if (p.sink.base != nullptr) {
+        ((sum[I] += load(p.sink.base[firstRow + I / kAcross] + channel + (I % kAcross) * kWidth)),
+         ...);
     }
-    (store(output + channel + V * kWidth, bent(sum[V], p.sink.bend)), ...);
+    (store(p.sink.output[firstRow + I / kAcross] + channel + (I % kAcross) * kWidth,
+           bent(sum[I], p.sink.bend)),
+     ...);
+}
+
+// All channels of a group of rows.
+template <int rows>
+void depthwiseGroup(const DepthwiseRows& p, int firstRow) {
+    constexpr auto kEachRow = std::make_integer_sequence<int, rows>{};
+    constexpr auto kEachVector = std::make_integer_sequence<int, kVectors>{};
+    int c = p.firstChannel;
+    for (; c + kVectors * kWidth <= p.endChannel; c += kVectors * kWidth) {
+        depthwiseBlock(p, firstRow, c, kEachRow, kEachVector,
+                       std::make_integer_sequence<int, rows * kVectors>{});
+    }
+    for (; c + kWidth <= p.endChannel; c += kWidth) {
+        depthwiseBlock(p, firstRow, c, kEachRow, std::make_integer_sequence<int, 1>{}, kEachRow);
+    }
+    for (; c < p.endChannel; ++c) {
+        for (int r = 0; r < rows; ++r) {
+            const float* const* input =
+                p.input + static_cast<std::ptrdiff_t>(firstRow) * p.taps + r;
+            const float* base = p.sink.base != nullptr ? p.sink.base[firstRow + r] : nullptr;
+            float sum = p.bias[c];
+            for (int tap = 0; tap < p.taps; ++tap) {
+                sum += input[static_cast<std::ptrdiff_t>(tap) * rows][c] *
+                       p.weights[static_cast<std::ptrdiff_t>(tap) * p.channels + c];
+            }
+            sum += base != nullptr ? base[c] : 0.0f;
+            p.sink.output[firstRow + r][c] = bent(sum, p.sink.bend);
+        }
+    }
 }
 
 void depthwise(const DepthwiseRows& p) {
-    for (int r = 0; r < p.rows; ++r) {
-        const float* const* input = p.input + static_cast<std::ptrdiff_t>(r) * p.taps;
-        float* output = p.sink.output[r];
-        const float* base = p.sink.base != nullptr ? p.sink.base[r] : nullptr;
-        int c = p.firstChannel;
-        for (; c + 4 * kWidth <= p.endChannel; c += 4 * kWidth) {
-            depthwiseVectors(p, input, output, base, c, std::make_integer_sequence<int, 4>{});
-        }
-        for (; c + kWidth <= p.endChannel; c += kWidth) {
-            depthwiseVectors(p, input, output, base, c, std::make_integer_sequence<int, 1>{});
-        }
-        for (; c < p.endChannel; ++c) {
-            float sum = p.bias[c];
-            for (int tap = 0; tap < p.taps; ++tap) {
-                sum += input[tap][c] * p.weights[static_cast<std::ptrdiff_t>(tap) * p.channels + c];
-            }
-            output[c] = bent(base != nullptr ? sum + base[c] : sum, p.sink.bend);
-        }
+    static_assert(kDepthwiseRows == 4, "one case for each remainder");
+    int r = 0;
+    for (; r + kDepthwiseRows <= p.rows; r += kDepthwiseRows) {
+        depthwiseGroup<kDepthwiseRows>(p, r);
+    }
+    switch (p.rows - r) {
+        case 3:
+            return depthwiseGroup<3>(p, r);
+        case 2:
+            return depthwiseGroup<2>(p, r);
+        case 1:
+            return depthwiseGroup<1>(p, r);
+        default:
+            return;
     }
 }
 

@@ -18,6 +18,22 @@ using AlignedFloats = std::unique_ptr<float[], FreeMemory>;
 // Uninitialised, on a 64-byte boundary; throws std::bad_alloc.
 AlignedFloats alignedFloats(std::size_t count);
 
+// Memory that is kept for the next use, and replaced when it is too small.
+class GrowingFloats {
+public:
+    float* sized(std::size_t count) {
+        if (count > size_) {
+            memory_ = alignedFloats(count);
+            size_ = count;
+        }
+        return memory_.get();
+    }
+
+private:
+    AlignedFloats memory_;
+    std::size_t size_ = 0;
+};
+
 // The weights of one convolution, (M, C / group, kernel height, kernel width), cut into panels of
 // output channels: [group][panel][tap][input channel of the group][column]. The last panel of a
 // group is padded with zeros. Depthwise weights are [tap][channel] instead.
@@ -30,6 +46,8 @@ public:
     int panels() const { return panels_; }          // of all groups
     int panelsPerGroup() const { return panelsPerGroup_; }
     int depth() const { return depth_; }            // input channels of a group
+
+    std::size_t bytes() const { return panelSize_ * panels_ * sizeof(float); }
 
     // [tap][depth][column] of a panel.
     const float* panel(int index) const {

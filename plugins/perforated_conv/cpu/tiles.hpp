@@ -53,6 +53,9 @@ struct Partition {
 };
 
 inline Partition partition(std::size_t rows, int mostRows, int leastRows, int panels) {
+    if (rows == 0) {
+        return {};
+    }
     const int count = static_cast<int>(rows);
     int rowTiles = ceilDivide(count, mostRows);
     if (rowTiles * panels < kWantedTasks) {

@@ -25,9 +25,9 @@ def library() -> Path:
 
 def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
     """A node of one of our domains, or of ONNX."""
-    lists = ("ActivePixels", "SupportPixels", "PerforatedConvNhwc")
+    lowered = ("ActivePixels", "SupportPixels", "PerforatedConvNhwc", "PerforatedConvPairNhwc")
     ours = {"PAGGate": "pagdeploy", "PerforatedConv": "pagdeploy"}
-    domain = "pagdeploy.cpu" if op in lists else ours.get(op, "")
+    domain = "pagdeploy.cpu" if op in lowered else ours.get(op, "")
     return helper.make_node(op, inputs, outputs, domain=domain, **attributes)
 
 

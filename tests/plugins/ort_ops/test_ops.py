@@ -66,6 +66,54 @@ def test_channels_last_convolution_is_as_defined(load: Load, case: Case, dynamic
     assert_close(load(built).run(None, inputs)[0], _last(case.reference()))
 
 
+@several
+@given(
+    case=cases(per_image=False),
+    m=st.sampled_from([1, 8, 40]),
+    mode=st.integers(0, 1),
+    activation=st.integers(0, 3),
+    one_value=st.booleans(),
+    dynamic=st.booleans(),
+)
+def test_pair_is_one_after_the_other(
+    load: Load, case: Case, m: int, mode: int, activation: int, one_value: bool, dynamic: bool
+) -> None:
+    rng = np.random.default_rng(m)
+    given = dict(case.attributes, mode=0)
+    zero = np.zeros((1, 1, 1, 1), np.float32)
+    inner = Case(case.x, case.selection, case.w, case.b, zero, given).reference()
+    n, channels, *size = inner.shape
+    base = rng.standard_normal((1, 1, 1, 1) if one_value else (n, m, *size), np.float32)
+    weights = {
+        "w": case.w, "b": case.b,
+        "w2": rng.standard_normal((m, channels, 1, 1), np.float32),
+        "b2": rng.standard_normal(m, np.float32),
+    }  # fmt: skip
+    second = {
+        "kernel_shape": [1, 1], "branch": given["branch"], "mode": mode,
+        "activation": activation, "alpha": 0.5,
+    }  # fmt: skip
+    expected = Case(inner, case.selection, weights["w2"], weights["b2"], base, second).reference()
+    attributes = {name: given[name] for name in given if name != "branch"}
+    attributes |= {"mode": mode, "activation": activation, "alpha": 0.5}
+    attributes |= {"inner_activation": given["activation"], "inner_alpha": given["alpha"]}
+    inputs = {"x": _last(case.x), "s": case.selection, "base": _last(base)}
+    built = model(
+        [
+            node("ActivePixels", ["s"], ["pixels"], branch=given["branch"]),
+            node(
+                "PerforatedConvPairNhwc", ["x", "w", "b", "w2", "b2", "base", "pixels"], ["y"],
+                **attributes,
+            ),
+        ],
+        inputs,
+        {"y": np.float32},
+        weights,
+        dynamic=dynamic,
+    )  # fmt: skip
+    assert_close(load(built).run(None, inputs)[0], _last(expected))
+
+
 @settings(several, max_examples=20)
 @given(case=cases(per_image=False))
 def test_without_a_list_every_pixel_is_computed(load: Load, case: Case) -> None:
