@@ -14,10 +14,10 @@ VERSION = "1"
 
 
 def has_our_plugins(trt: Any) -> bool:
-    """Whether creators of all our ops are registered."""
+    """Whether creators of all our ops that have a plugin are registered."""
     registry = trt.get_plugin_registry()
     get = getattr(registry, "get_creator", None) or registry.get_plugin_creator
-    return all(get(op, VERSION, DOMAIN) is not None for op in OPS)
+    return all(get(name, VERSION, DOMAIN) is not None for name, op in OPS.items() if op.has_plugin)
 
 
 def load_libraries(trt: Any, paths: Sequence[Path], major: int) -> None:

@@ -193,6 +193,12 @@ SYSTEMS: tuple[System, ...] = (
         segaware.PUBLISHED_DENSITY, "Harley et al., ICCV 2017, arXiv 1708.04607", "none",
         size=32, full_size_side=128,
     ),
+    System(
+        "SegAware (bilateral)",
+        segaware.bilateral, 0, 0, segaware.bilateral16, 0, 0,
+        segaware.PUBLISHED_DENSITY, "Harley et al., ICCV 2017, arXiv 1708.04607", "none",
+        size=32, full_size_side=128,
+    ),
 )  # fmt: skip
 
 

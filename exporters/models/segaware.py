@@ -9,7 +9,8 @@ by its distance d(p, q) to the centre p. The official code has three forms:
 
 d is sum |e(p) - e(q)| or 0.5 sum (e(p) - e(q))^2. A neighbour outside the image has distance 0,
 hence weight 1 on a zero, unless it is removed by a huge distance. Every weight is used: nothing is
-gated, and nothing may be skipped.
+gated, and nothing may be skipped. `ours` is a network of our own modules, one op a call; the others
+are written out as the authors did.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pagdeploy.exporters import seg_aware
 from pagdeploy.exporters.models.parts import conv_bn, example_images, seeded
 
 PUBLISHED_DENSITY = 1.0
@@ -139,7 +141,7 @@ def bilateral_filter(x: Tensor, embedding: Tensor) -> Tensor:
 
 
 class SegAwareNet(nn.Module):
-    """A VGG whose 3x3s are segmentation-aware, and a bilateral filter on the class scores.
+    """A VGG whose 3x3s may be segmentation-aware, and a bilateral filter on the class scores.
 
     The embedding comes from a small tower on the image; the official one joins features of all
     stages of a second VGG.
@@ -147,7 +149,8 @@ class SegAwareNet(nn.Module):
     Args:
         stages: Channels of the convolutions, by stage; all but the last are followed by a pooling.
         classes: Number of classes.
-        normalized: See `SegAwareConv2d`.
+        form: "plain" or "normalised" convolutions; "bilateral" has ordinary ones, and the filter
+            alone.
         embedding: Channels of the embedding.
     """
 
@@ -156,10 +159,11 @@ class SegAwareNet(nn.Module):
         stages: Sequence[Sequence[int]],
         classes: int,
         *,
-        normalized: bool = False,
+        form: str = "plain",
         embedding: int = 64,
     ) -> None:
         super().__init__()
+        self.form = form
         self.embed = nn.Sequential(
             *conv_bn(3, embedding, 3), nn.ReLU(), nn.Conv2d(embedding, embedding, 3, padding=1)
         )
@@ -170,13 +174,28 @@ class SegAwareNet(nn.Module):
             sizes = [channels, *stage]
             self.stages.append(
                 nn.ModuleList(
-                    SegAwareConv2d(before, out, normalized=normalized, scale=scale)
-                    for before, out in itertools.pairwise(sizes)
+                    self.conv(before, out, form, scale) for before, out in itertools.pairwise(sizes)
                 )
             )
             self.norms.append(nn.ModuleList(nn.BatchNorm2d(out) for out in stage))
             channels = sizes[-1]
         self.head = nn.Conv2d(channels, classes, 1)
+
+    def conv(self, channels: int, out: int, form: str, scale: nn.Parameter) -> nn.Conv2d:
+        """A 3x3 of one of the forms."""
+        if form == "bilateral":
+            return nn.Conv2d(channels, out, 3, padding=1)
+        return SegAwareConv2d(channels, out, normalized=form == "normalised", scale=scale)
+
+    def nearness(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """What the 3x3s of one resolution take beside their input, from (N, E, H, W)."""
+        if self.form == "bilateral":
+            return ()
+        return (embedding_distance(embedding, 3),)  # (N, 9, H, W)
+
+    def smooth(self, scores: Tensor, embedding: Tensor) -> Tensor:
+        """See `bilateral_filter`."""
+        return bilateral_filter(scores, embedding)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class scores, (N, classes, H/2, W/2), of images (N, 3, H, W)."""
@@ -186,28 +205,52 @@ class SegAwareNet(nn.Module):
             if index:
                 x = F.max_pool2d(x, 3, 2, 1)
             embedding = F.interpolate(full, size=x.shape[2:], mode="bilinear", align_corners=False)
-            distance = embedding_distance(embedding, 3)  # (N, 9, H', W')
+            near = self.nearness(embedding)
             assert isinstance(convs, nn.ModuleList) and isinstance(norms, nn.ModuleList)
             for conv, norm in zip(convs, norms, strict=True):
-                x = F.relu(norm(conv(x, distance)))
+                x = F.relu(norm(conv(x, *near)))
         half = [(size + 1) // 2 for size in image.shape[2:]]
         scores = F.interpolate(self.head(x), size=half, mode="bilinear", align_corners=False)
         embedding = F.interpolate(full, size=half, mode="bilinear", align_corners=False)
         for _ in range(2):
-            scores = bilateral_filter(scores, embedding)
+            scores = self.smooth(scores, embedding)
         return scores
+
+
+class OurSegAwareNet(SegAwareNet):
+    """The same network of our own modules, the first stage plain and the others normalised."""
+
+    def __init__(self, stages: Sequence[Sequence[int]], classes: int, embedding: int) -> None:
+        super().__init__(stages, classes, embedding=embedding)
+        self.filter = seg_aware.BilateralFilter2d(classes, BILATERAL_KERNEL)
+
+    def conv(self, channels: int, out: int, form: str, scale: nn.Parameter) -> nn.Conv2d:
+        """A 3x3 of the stage that is being made."""
+        stage = "none" if not len(self.norms) else "softmax"
+        return seg_aware.SegAwareConv2d(
+            channels, out, 3, padding=1, normalization=stage, hardness=scale
+        )
+
+    def nearness(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """The embedding itself: the op computes the distances."""
+        return (embedding,)
+
+    def smooth(self, scores: Tensor, embedding: Tensor) -> Tensor:
+        """See `bilateral_filter`."""
+        y: Tensor = self.filter(scores, embedding)
+        return y
 
 
 def vgg(
     stages: Sequence[Sequence[int]] = ((8, 8), (16,)),
     *,
     classes: int = 5,
-    normalized: bool = False,
+    form: str = "plain",
     embedding: int = 8,
 ) -> SegAwareNet:
     """A settled network; small by default."""
     return seeded(
-        lambda: SegAwareNet(stages, classes, normalized=normalized, embedding=embedding),
+        lambda: SegAwareNet(stages, classes, form=form, embedding=embedding),
         PUBLISHED_DENSITY,
         [example_images(2, 32)],
     )
@@ -215,7 +258,19 @@ def vgg(
 
 def normalized() -> SegAwareNet:
     """The small network with softmax weights."""
-    return vgg(normalized=True)
+    return vgg(form="normalised")
+
+
+def bilateral() -> SegAwareNet:
+    """The small network with ordinary convolutions; the filter alone sees the embedding."""
+    return vgg(form="bilateral")
+
+
+def ours() -> SegAwareNet:
+    """A small network of our own modules, with all three forms."""
+    return seeded(
+        lambda: OurSegAwareNet(((8, 8), (16,)), 5, 8), PUBLISHED_DENSITY, [example_images(2, 32)]
+    )
 
 
 def vgg16() -> SegAwareNet:
@@ -225,4 +280,9 @@ def vgg16() -> SegAwareNet:
 
 def normalized16() -> SegAwareNet:
     """VGG-16 with normalised segmentation-aware convolutions, 21 classes."""
-    return vgg(VGG16, classes=21, normalized=True, embedding=64)
+    return vgg(VGG16, classes=21, form="normalised", embedding=64)
+
+
+def bilateral16() -> SegAwareNet:
+    """VGG-16 with ordinary convolutions and the filter on its scores, 21 classes."""
+    return vgg(VGG16, classes=21, form="bilateral", embedding=64)

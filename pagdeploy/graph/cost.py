@@ -59,8 +59,9 @@ def count_costs(
     for node in graph.node:
         output = known.get(node.output[0], [])
         ours = node.domain == DOMAIN and node.op_type == "PerforatedConv"
-        if ours or node.op_type == "Conv":
-            weight = known.get(node.input[2 if ours else 1], [])
+        aware = node.domain == DOMAIN and node.op_type == "SegAwareConv"
+        if ours or aware or node.op_type == "Conv":
+            weight = known.get(node.input[2 if ours or aware else 1], [])
             macs = float(prod(output) * prod(weight[1:]))
         elif node.op_type in ("Gemm", "MatMul"):
             macs = float(prod(output) * known.get(node.input[0], [0])[-1])

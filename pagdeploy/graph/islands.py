@@ -13,7 +13,7 @@ from pagdeploy.graph.search import search
 from pagdeploy.ops import DOMAIN
 
 CONTRACTIONS = frozenset(
-    {"Conv", "ConvTranspose", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "PerforatedConv", "RNN"}
+    "Conv ConvTranspose Einsum Gemm GRU LSTM MatMul PerforatedConv RNN SegAwareConv".split()
 )
 """Where the arithmetic is: sums of products over channels, taps or steps."""
 

@@ -172,11 +172,12 @@ def _refuse_unknown_ops(model: onnx.ModelProto, name: str) -> None:
 
 
 def _refuse_bad_values(node: onnx.NodeProto) -> None:
-    """Refuse attribute values that no PerforatedConv can have; their kinds are right."""
+    """Refuse attribute values that no node of its op can have; their kinds are right."""
     import onnx
 
     from pagdeploy.ops import OPS
     from pagdeploy.ops.perforated_conv_reference import output_size, require_branch
+    from pagdeploy.ops.seg_aware_conv_reference import require_centred
 
     values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     remedy = "Export the model again with this version of pagdeploy."
@@ -188,11 +189,14 @@ def _refuse_bad_values(node: onnx.NodeProto) -> None:
                 f"The node {node.name!r} has the {attribute.name} {value}, not one of {words}.",
                 remedy=remedy,
             )
-    if node.op_type == "PerforatedConv":
+    if node.op_type in ("PerforatedConv", "SegAwareConv"):
         geometry = [values[key] for key in ("kernel_shape", "strides", "pads", "dilations")]
         try:
-            output_size((2**31, 2**31), *geometry)
-            require_branch(values["branch"])
+            output_size((2**31, 2**31), *geometry, op=node.op_type)
+            if node.op_type == "PerforatedConv":
+                require_branch(values["branch"])
+            else:
+                require_centred(values["kernel_shape"], values["pads"], values["dilations"])
         except UsageError as problem:
             raise IncompatibleArtifact(
                 f"The node {node.name!r} cannot be right: {problem.message}", remedy=remedy

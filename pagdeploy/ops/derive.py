@@ -143,10 +143,11 @@ PLUGIN_ATTRIBUTES = frozenset({"plugin_version", "plugin_namespace"})
 
 
 def plugin_fields() -> str:
-    """The text of `plugins/ops.inc`: one row per attribute, for the C++ side."""
+    """The text of `plugins/ops.inc`: one row per attribute of what the C++ side computes."""
     rows = [
         f"PAG_FIELD({op.name}, {a.name}, {a.kind}, {_cpp(a)})"
         for op in OPS.values()
+        if op.has_plugin
         for a in op.attributes
     ]
     return "\n".join((_INC_HEADER, *rows, "", "#undef PAG_FIELD", ""))

@@ -71,7 +71,7 @@ def perforated_conv(
     """
     require_branch(branch)
     kernel_shape = W.shape[2:] if kernel_shape is None else tuple(kernel_shape)
-    _check_operands(X, W, B, kernel_shape, group)
+    check_operands(X, W, B, kernel_shape, group)
     _check_choices(mode, activation)
     height, width = output_size(X.shape[2:], kernel_shape, strides, pads, dilations)
     _check_selection(selection, X.shape[0], height, width)
@@ -94,13 +94,16 @@ def output_size(
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
+    *,
+    op: str = "PerforatedConv",
 ) -> tuple[int, int]:
     """Height and width of a convolution's output, as ONNX `Conv` defines them.
 
     Raises:
-        UsageError: the kernel does not fit into the padded input, or an attribute is malformed.
+        UsageError: the kernel does not fit into the padded input, or an attribute is malformed;
+            the message names `op`.
     """
-    _check_geometry(kernel_shape, strides, pads, dilations)
+    _check_geometry(kernel_shape, strides, pads, dilations, op)
     result = []
     for axis in range(2):
         padded = size[axis] + pads[axis] + pads[axis + 2]
@@ -181,6 +184,7 @@ def _check_geometry(
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
+    op: str,
 ) -> None:
     rows = (
         ("kernel_shape", kernel_shape, 2, 1),
@@ -191,21 +195,32 @@ def _check_geometry(
     for name, values, count, least in rows:
         if len(values) != count or min(values) < least:
             raise UsageError(
-                f"The attribute {name} of PerforatedConv is {list(values)}.",
+                f"The attribute {name} of {op} is {list(values)}.",
                 remedy=f"Give {count} integers of at least {least}.",
             )
 
 
-def _check_operands(
-    X: NDArray[Any], W: NDArray[Any], B: NDArray[Any], kernel_shape: Sequence[int], group: int
+def check_operands(
+    X: NDArray[Any],
+    W: NDArray[Any],
+    B: NDArray[Any],
+    kernel_shape: Sequence[int],
+    group: int,
+    *,
+    op: str = "PerforatedConv",
 ) -> None:
+    """Refuse an input, weights and a bias that do not fit each other.
+
+    Raises:
+        UsageError: a rank or a shape is wrong; the message names `op`.
+    """
     for name, array, axes in (
         ("X", X, "(N, C, H, W)"),
         ("W", W, "(M, C / group, kernel height, kernel width)"),
     ):
         if array.ndim != 4:
             raise UsageError(
-                f"The input {name} of PerforatedConv has the rank {array.ndim}, not 4.",
+                f"The input {name} of {op} has the rank {array.ndim}, not 4.",
                 remedy=f"Give an array of shape {axes}.",
             )
     m, channels = W.shape[:2]
@@ -222,7 +237,7 @@ def _check_operands(
         )
     if B.shape != (m,):
         raise UsageError(
-            f"The bias of PerforatedConv has the shape {B.shape}, not ({m},).",
+            f"The bias of {op} has the shape {B.shape}, not ({m},).",
             remedy="Give one value per output channel; zeros where there is no bias.",
         )
 

@@ -100,6 +100,8 @@ class Op:
         infer: Type and shape inference, for `onnx.defs.OpSchema`.
         bounds: For each of `DTYPES` the largest scale-free error max|a-b| / max|b| that a correct
             implementation may show against `reference`.
+        has_plugin: Whether our native libraries compute it; else every lowering, that for
+            TensorRT too, writes it in standard ONNX.
 
     Raises:
         ValueError: a name occurs twice, a port uses an unknown type variable, or a bound is
@@ -117,6 +119,7 @@ class Op:
     reference: Callable[..., Any]
     infer: Callable[[InferenceContext], None]
     bounds: Mapping[str, float]
+    has_plugin: bool = True
 
     def __post_init__(self) -> None:
         _require_identifier(self.name)

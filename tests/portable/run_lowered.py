@@ -4,7 +4,8 @@
 
 Each version runs in an environment of its own with nothing of pagdeploy in it. The cases cross
 every form of gathering and both sides of the switch with the masks that have broken runtimes:
-empty, one pixel, full. Prints one line a version; exits 1 if a version fails.
+empty, one pixel, full. Segmentation-aware convolutions are run in both forms, portable and lowered,
+and held to the numpy reference. Prints one line a version; exits 1 if a version fails.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from pagdeploy.ops import Normalization, Outside
+from pagdeploy.ops.seg_aware_conv_reference import seg_aware_conv
+from pagdeploy.pipeline import lower
 from tests.passes.blocks import Arrays, bottleneck, choosing, expected, lowered
 from tests.passes.test_gathering import FORMS, feed_of, pool
 from tests.passes.test_keep_channels_last import chain
 from tests.portable.run_versions import STOCK, environment
+from tests.seg_aware import GEOMETRIES, operands_of, seg_aware_model
 
 
 def main(versions: list[str]) -> int:
@@ -35,6 +42,10 @@ def main(versions: list[str]) -> int:
             np.savez(folder / f"{case}.inputs.npz", **feed)
             answer = {model.graph.output[0].name: expected(model, feed)}
             np.savez(folder / f"{case}.expected.npz", **answer)
+        for case, model, feed, y in segmentation_aware():
+            onnx.save(model, folder / f"{case}.onnx")
+            np.savez(folder / f"{case}.inputs.npz", **feed)
+            np.savez(folder / f"{case}.expected.npz", Y=y)
         return sum(not _check(version, folder) for version in versions)
 
 
@@ -49,6 +60,22 @@ def cases() -> Iterator[tuple[str, tuple[onnx.ModelProto, Arrays]]]:
     feed["s"] = np.random.default_rng(1).integers(0, 7, feed["s"].shape, np.int32)
     yield "pool", (pool((10, 8, 6, 4, 2, 1, 0)), feed)
     yield "chain", (chain(3), {"x": feed_of("empty", channels=8)["x"]})
+
+
+def segmentation_aware() -> Iterator[tuple[str, onnx.ModelProto, Arrays, NDArray[Any]]]:
+    """Name, model, feed and output of every form of SegAwareConv, in its body and lowered."""
+    for number, (name, conv) in enumerate(GEOMETRIES.items()):
+        operands = operands_of(conv, np.random.default_rng(number))
+        for form in Normalization:
+            choice = {"normalization": int(form), "distance": 1 + number % 2}
+            for outside in Outside:
+                attributes = {**conv.attributes, **choice, "outside": int(outside)}
+                y = seg_aware_conv(**operands, **attributes)
+                model = seg_aware_model(operands, constants=("W", "B", "hardness"), **attributes)
+                feed = {each: operands[each] for each in ("X", "E")}
+                case = f"aware-{name}-{form.name}-{outside.name}"
+                yield f"{case}-portable", model, feed, y
+                yield f"{case}-lowered", lower(model, "dense"), feed, y
 
 
 def _check(version: str, folder: Path) -> bool:
