@@ -51,12 +51,23 @@ ZERO = Number(0.0)
 class Branches:
     """Expressions of the main graph, branch by branch.
 
-    Looks through an operator only if nobody else reads what it makes: only then does it go away
-    with the expression that it is a part of.
+    Looks through an operator only if nobody outside of the expression reads what it makes: only
+    then does it go away with the expression that it is a part of.
     """
 
     def __init__(self, masks: Masks) -> None:
         self._masks = masks
+        self._inside: dict[ir.Value, frozenset[ir.Value]] = {}
+
+    def inside(self, root: ir.Value) -> frozenset[ir.Value]:
+        """The values that only an expression reads, its root aside, and what they are made of."""
+        if root not in self._inside:
+            self._inside[root] = frozenset(_read_only_by(root))
+        return self._inside[root]
+
+    def forget(self) -> None:
+        """The graph has changed."""
+        self._inside.clear()
 
     def decisions(self, root: ir.Value) -> list[Decision]:
         """The decisions that choose within an expression, the nearest first."""
@@ -67,7 +78,7 @@ class Branches:
             table = self._masks.pixel_mask(value)
             if table is not None:
                 found.setdefault(table.decisions[0])
-            elif value is root or _is_read_once(value):
+            elif value is root or value in self.inside(root):
                 node = value.producer()
                 if node is not None and not node.domain and node.op_type in _TRANSPARENT:
                     pending += [operand for operand in node.inputs if operand is not None]
@@ -81,7 +92,7 @@ class Branches:
         table = self._masks.pixel_mask(value)
         if table is not None and table.decisions[0] == decision:
             return Number(float(table.rows[0, branch]))
-        if value is not root and not _is_read_once(value):
+        if value is not root and value not in self.inside(root):
             return self._leaf(value)
         node = value.producer()
         if node is None or node.domain or node.op_type not in _TRANSPARENT:
@@ -171,8 +182,24 @@ def written(put: Nodes, term: Term, dtype: np.dtype) -> ir.Value:
     return put.op("Relu", inner)
 
 
-def _is_read_once(value: ir.Value) -> bool:
-    return len(readers_of(value)) == 1 and not value.is_graph_output()
+def _read_only_by(root: ir.Value) -> set[ir.Value]:
+    """The values of which all readers lead to the root alone, through what is transparent."""
+    found: set[ir.Value] = set()
+    nodes = {root.producer()}
+    pending = [value for node in nodes if node is not None for value in node.inputs]
+    while pending:
+        value = pending.pop()
+        if value is None or value in found or value.is_graph_output():
+            continue
+        readers = readers_of(value)
+        if not readers or any(reader not in nodes for reader in readers):
+            continue  # its last reader in the expression will bring it up again
+        found.add(value)
+        node = value.producer()
+        if node is not None and not node.domain and node.op_type in _TRANSPARENT:
+            nodes.add(node)
+            pending += node.inputs
+    return found
 
 
 _TRANSPARENT = frozenset("Add Clip Identity LeakyRelu Mul Relu Sub Where".split())

@@ -27,7 +27,7 @@ class Choice:
         lowering: "dense": every pixel is computed. "gather": results are scattered over a copy of
             the base. "gather-add": each pixel gathers its result, or zero, and adds it to the base;
             only possible in add mode, where it is the better one unless few pixels are active.
-            "auto": "gather-add" in add mode, "gather" otherwise.
+            "auto": "gather" or, in add mode where many pixels of a frame are active, "gather-add".
         threshold: Density from which a frame is computed densely; 1 means only if all pixels are
             active, more means never. None leaves it to the pass.
     """

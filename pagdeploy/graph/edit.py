@@ -201,23 +201,36 @@ class Nodes:
         twin.metadata_props.update(node.metadata_props)
         return value
 
-    def branch(self, name: str) -> Branch:
-        """The nodes of one branch of an If that is to be added here."""
-        return Branch(self._model, f"{self._origin}/{name}_{len(self._tape.nodes)}")
+    def made(self, value: ir.Value) -> bool:
+        """Whether one of these nodes makes a value."""
+        return any(value is output for node in self._tape.nodes for output in node.outputs)
+
+    def branch(self, name: str, *, shares: bool = False) -> Branch:
+        """The nodes of one branch of an If that is to be added here.
+
+        Args:
+            name: Of the branch.
+            shares: Its constants lie where those of these nodes do.
+        """
+        outer = self if shares else None
+        return Branch(self._model, f"{self._origin}/{name}_{len(self._tape.nodes)}", outer)
 
 
 class Branch(Nodes):
-    """One branch of an If; its constants lie in it.
+    """One branch of an If; its constants lie in it, if they are not shared.
 
     onnxruntime chooses a layout for the weights of a convolution only if they lie in its graph.
     """
 
-    def __init__(self, model: ir.Model, origin: str) -> None:
+    def __init__(self, model: ir.Model, origin: str, outer: Nodes | None = None) -> None:
         super().__init__(model, origin)
+        self._outer = outer
         self._constants: dict[str, ir.Value] = {}
 
     def constant(self, array: npt.NDArray[np.generic]) -> ir.Value:
-        """An initializer of the branch that holds the array."""
+        """An initializer of the branch, or of what it shares with, that holds the array."""
+        if self._outer is not None:
+            return self._outer.constant(array)
         name = f"{self._origin}/{_name_of(array)}"
         if name not in self._constants:
             self._constants[name] = _constant(name, array)

@@ -2,73 +2,34 @@
 
 A backward walk. What chooses by a mask reads its operands only where they are chosen; what works
 pixel by pixel reads what is read of it; a convolution reads the windows of the output pixels that
-are read of it, its support; everything else reads every pixel.
+are read of it, its support; what moves pixels to constant places reads those that it takes;
+everything else reads every pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import constant_of
-from pagdeploy.graph.masks import Decision, Masks, Origin
+from pagdeploy.graph.masks import Masks, Origin
 from pagdeploy.graph.perforate import misfit
+from pagdeploy.graph.pixel_sets import (
+    Chosen,
+    Either,
+    Everywhere,
+    Fixed,
+    Region,
+    Windows,
+    flags_of,
+    joined,
+)
+from pagdeploy.graph.positions import Positions
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import axes_of, same_grid
 from pagdeploy.ops import DOMAIN, Mode
 
-
-@dataclass(frozen=True)
-class Everywhere:
-    """Every pixel.
-
-    Attributes:
-        why: Who reads them, as a clause.
-    """
-
-    why: str = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The pixels for which a decision says one of some branches."""
-
-    decision: Decision
-    branches: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The pixels in the windows of a region's pixels.
-
-    Attributes:
-        of: The region, of the output's pixels.
-        kernel: Height and width of a window.
-        strides: In y and x.
-        pads: Top, left, bottom and right.
-        dilations: In y and x.
-        size_of: A value of the input's size, which follows from the output's only at stride 1.
-    """
-
-    of: Region
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    dilations: tuple[int, ...]
-    size_of: ir.Value | None
-
-
-@dataclass(frozen=True)
-class Either:
-    """The pixels of any of some regions."""
-
-    regions: frozenset[Chosen | Windows]
-
-
-Region = Chosen | Windows | Either
 # Only what is finite for every finite number: a pixel that nobody reads becomes zero, and what is
 # made of it may still be multiplied by a mask that is zero there.
 PIXEL_LOCAL = frozenset(
@@ -88,6 +49,7 @@ class Liveness:
         self._graph = model.graph
         self._sizes = ShapeBook(model)
         self._masks = Masks(model, self._sizes)
+        self._positions = Positions(model.graph, self._sizes)
         self._regions: dict[ir.Value, Region | Everywhere] = {}
         for node in reversed(list(model.graph)):
             for value in node.outputs:
@@ -113,7 +75,7 @@ class Liveness:
             if isinstance(region, Everywhere):
                 return region
             regions.append(region)
-        return self._joined(regions) if regions else Everywhere("nobody reads it")
+        return joined(regions) if regions else Everywhere("nobody reads it")
 
     def _read(self, value: ir.Value, node: ir.Node, index: int) -> Region | Everywhere:
         """What of a value one of its readers reads."""
@@ -128,6 +90,8 @@ class Liveness:
             chosen = self._chosen(value, node, index)
             if chosen is not None:
                 return chosen
+        if (fixed := self._positions.read(value, node, index)) is not None:
+            return fixed
         if len(node.outputs) > 1 and node.op_type not in ("Split", "Dropout"):
             return Everywhere(f"{what} may read every pixel")
         if node.op_type in _WINDOWED and index == 0:
@@ -145,7 +109,7 @@ class Liveness:
             if isinstance(region, Everywhere):
                 return region
             regions.append(region)
-        return self._joined(regions) if regions else Everywhere("nobody reads what it leads to")
+        return joined(regions) if regions else Everywhere("nobody reads what it leads to")
 
     def _read_by_perforated(
         self, value: ir.Value, node: ir.Node, index: int
@@ -159,13 +123,13 @@ class Liveness:
         if misfit(decision, self._sizes, self._sizes.of(output)):
             return Everywhere(f"the mask of {what} is not provably of its size")
         if index == 0:
-            region = Chosen(decision, _where(active))
+            region = Chosen(decision, flags_of(active))
             return self._windows(node, region, value) if region.branches else region
         if not self._same_grid(value, output):
             return Everywhere(f"{what} broadcasts it")
         if node.attributes.get_int("mode") == Mode.ADD:
             return self._of_outputs(node)
-        return Chosen(decision, _where(~active))
+        return Chosen(decision, flags_of(~active))
 
     def _chosen(self, value: ir.Value, node: ir.Node, index: int) -> Region | None:
         """Where a product or a Where reads an operand, if that depends on a mask alone."""
@@ -183,7 +147,7 @@ class Liveness:
         if not self._same_grid(value, node.outputs[0]):
             return None
         wanted = table.rows[0] != 0 if index < 2 else table.rows[0] == 0
-        branches = _where(wanted)
+        branches = flags_of(wanted)
         return Chosen(decision, branches) if len(branches) < decision.branches else None
 
     def _windows(
@@ -205,15 +169,32 @@ class Liveness:
         dilations = get("dilations", [1, 1])
         if kernel == [1, 1] and list(strides) == [1, 1] and not any(pads):
             return region
+        if isinstance(region, Fixed):
+            return self._fixed_windows(node, region, value, kernel, strides, pads, dilations)
         size_of = None if list(strides) == [1, 1] else value
         return Windows(
             region, tuple(kernel), tuple(strides), tuple(pads), tuple(dilations), size_of
         )
 
+    def _fixed_windows(
+        self,
+        node: ir.Node,
+        region: Fixed,
+        value: ir.Value,
+        *geometry: Sequence[int],
+    ) -> Region | Everywhere:
+        sizes = self._sizes.of(value)
+        numbers = [size.expression for size in (sizes or ())[2:]]
+        known = [number for number in numbers if isinstance(number, int)]
+        if len(known) != 2:
+            return Everywhere(f"the size of what {node.name!r} ({node.op_type}) reads is unknown")
+        read = region.read_by((known[0], known[1]), *(tuple(each) for each in geometry))
+        return joined([read])
+
     def _is_per_image(self, region: Region) -> bool:
         if isinstance(region, Either):
             return all(self._is_per_image(each) for each in region.regions)
-        if isinstance(region, Windows):
+        if isinstance(region, Windows | Fixed):
             return False
         sizes = self._sizes.of(region.decision.value)
         return sizes is not None and sizes[2].is_one and sizes[3].is_one
@@ -244,59 +225,3 @@ class Liveness:
 
     def _same_grid(self, one: ir.Value, other: ir.Value) -> bool:
         return same_grid(self._sizes.of(one), self._sizes.of(other))
-
-    def _joined(self, regions: Iterable[Region]) -> Region | Everywhere:
-        """The union, in its simplest form."""
-        parts: dict[Chosen | Windows, None] = {}
-        for region in regions:
-            parts.update(dict.fromkeys(region.regions if isinstance(region, Either) else [region]))
-        chosen: dict[Decision, frozenset[int]] = {}
-        for part in parts:
-            for inner in _contained(part):
-                chosen[inner.decision] = chosen.get(inner.decision, frozenset()) | inner.branches
-        if any(len(found) == decision.branches for decision, found in chosen.items()):
-            return Everywhere("its readers together read every pixel")
-        merged: dict[Decision, frozenset[int]] = {}
-        rest: list[Chosen | Windows] = []
-        for part in parts:
-            if isinstance(part, Chosen):
-                merged[part.decision] = merged.get(part.decision, frozenset()) | part.branches
-            else:
-                rest.append(part)
-        simplest = frozenset([*(Chosen(d, found) for d, found in merged.items()), *rest])
-        return next(iter(simplest)) if len(simplest) == 1 else Either(simplest)
-
-
-def _contained(region: Region) -> list[Chosen]:
-    """Choices whose pixels all lie in a region: a window with a tap in its centre has its own."""
-    if isinstance(region, Chosen):
-        return [region]
-    if isinstance(region, Either):
-        return [chosen for each in region.regions for chosen in _contained(each)]
-    centred = all(
-        stride == 1 and pad % dilation == 0 and 0 <= pad // dilation < kernel
-        for stride, pad, dilation, kernel in zip(
-            region.strides, region.pads, region.dilations, region.kernel, strict=False
-        )
-    )
-    return _contained(region.of) if centred else []
-
-
-def decisions_of(region: Region) -> set[Decision]:
-    """The decisions that a region depends on."""
-    if isinstance(region, Chosen):
-        return {region.decision}
-    if isinstance(region, Windows):
-        return decisions_of(region.of)
-    return {decision for each in region.regions for decision in decisions_of(each)}
-
-
-def has_windows(region: Region) -> bool:
-    """Whether a region is more than the pixels of decisions themselves."""
-    if isinstance(region, Either):
-        return any(has_windows(each) for each in region.regions)
-    return isinstance(region, Windows)
-
-
-def _where(flags: np.ndarray) -> frozenset[int]:
-    return frozenset(int(index) for index in np.flatnonzero(flags))

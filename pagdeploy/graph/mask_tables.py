@@ -43,6 +43,14 @@ def _round(x: Array) -> Array:
     return np.rint(x)
 
 
+def _divide(x: Array, y: Array) -> Array:
+    """ONNX divides whole numbers towards zero."""
+    if np.result_type(x, y).kind not in "iu":
+        return np.divide(x, y)
+    quotient = np.floor_divide(np.abs(x), np.abs(y))
+    return quotient * np.sign(x) * np.sign(y)
+
+
 ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "Abs": np.abs,
     "Add": np.add,
@@ -50,6 +58,7 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "Cast": lambda x: x,
     "Ceil": np.ceil,
     "Clip": lambda x, low=-np.inf, high=np.inf: np.minimum(np.maximum(x, low), high),
+    "Div": _divide,
     "Equal": np.equal,
     "Floor": np.floor,
     "Greater": np.greater,
@@ -59,6 +68,7 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "LessOrEqual": np.less_equal,
     "Max": lambda *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
     "Min": lambda *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
+    "Mod": np.mod,
     "Mul": np.multiply,
     "Neg": np.negative,
     "Not": np.logical_not,
@@ -70,7 +80,9 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "Where": np.where,
     "Xor": np.logical_xor,
 }
-_KEEPS_TYPE = frozenset({"Abs", "Add", "Ceil", "Clip", "Floor", "Max", "Min", "Mul", "Sub"})
+_KEEPS_TYPE = frozenset(
+    {"Abs", "Add", "Ceil", "Clip", "Div", "Floor", "Max", "Min", "Mod", "Mul", "Sub"}
+)
 
 
 def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTable[D] | None:
@@ -80,6 +92,9 @@ def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTa
         None if the decisions differ, or the axes do not fit.
     """
     if any(value is None for value in node.inputs):
+        return None
+    like_c: int = node.attributes.get_int("fmod", 0)
+    if node.op_type == "Mod" and like_c:
         return None
     tables = [operand for operand in operands if isinstance(operand, PixelTable)]
     rank = max(len(o.roles) if isinstance(o, PixelTable) else o.ndim for o in operands)
@@ -188,14 +203,18 @@ def _pick(table: PixelTable[D], channels: Sequence[int], roles: str) -> PixelTab
     return PixelTable.of(roles, decisions, table.rows[list(channels)])
 
 
-def _slice(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTable[D]] | None:
+def _slice(node: ir.Node, known: Sequence[Any], sizes: Sizes | None) -> list[PixelTable[D]] | None:
     table = known[0]
     rest = [array for array in known[1:] if isinstance(array, np.ndarray)]
     if len(rest) < 3 or any(array.size != 1 for array in rest):
         return None
     start, end, axis = (int(array.reshape(-1)[0]) for array in rest[:3])
     step = int(rest[3].reshape(-1)[0]) if len(rest) > 3 else 1
-    if table.roles[axis % len(table.roles)] != "c":
+    role = table.roles[axis % len(table.roles)]
+    if role == "1" and sizes is not None:
+        left = sizes[axis % len(table.roles)].expression
+        return [table] if isinstance(left, int) and left > 0 else None
+    if role != "c":
         return None
     channels = range(len(table.rows))[start:end:step]
     return [_pick(table, channels, table.roles)] if channels else None
@@ -204,10 +223,25 @@ def _slice(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTa
 def _gather(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTable[D]] | None:
     table, indices = known[0], known[1]
     axis = node.attributes.get_int("axis", 0) % len(table.roles)
-    if not isinstance(indices, np.ndarray) or table.roles[axis] != "c" or indices.ndim > 1:
+    if not isinstance(indices, np.ndarray) or indices.ndim > 1 or not indices.size:
+        return None
+    if table.roles[axis] == "1":
+        kept = "1" * indices.ndim
+        roles = table.roles[:axis] + kept + table.roles[axis + 1 :]
+        return [PixelTable.of(roles, table.decisions, table.rows)]
+    if table.roles[axis] != "c":
         return None
     roles = table.roles if indices.ndim else table.roles[:axis] + table.roles[axis + 1 :]
     return [_pick(table, [int(index) for index in indices.reshape(-1)], roles)]
+
+
+def _tile(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTable[D]] | None:
+    """Repeated along axes in which nothing changes."""
+    table, repeats = known[0], constant_of(node.inputs[1])
+    if repeats is None or repeats.size != len(table.roles):
+        return None
+    whole = all(n == 1 for n, role in zip(repeats.ravel(), table.roles, strict=True) if role != "1")
+    return [table] if whole else None
 
 
 def _split(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTable[D]] | None:
@@ -268,6 +302,7 @@ LAYOUTS: dict[str, Layout] = {
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

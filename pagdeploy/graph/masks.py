@@ -12,18 +12,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import constant_of
+from pagdeploy.graph.mask_operators import (
+    cuts_only_space,
+    fills,
+    is_share,
+    only_picks,
+    picks_first_best,
+)
 from pagdeploy.graph.mask_tables import ELEMENTWISE, LAYOUTS, Array, PixelTable, aligned
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import ONE, Sizes
+from pagdeploy.graph.whole_numbers import Bounds, bounds_behind, bounds_of
 from pagdeploy.ops import DOMAIN
 
 COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+ROUNDINGS = ("Ceil", "Floor", "Round")  # of what is between 0 and 1: a comparison
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "MaxPool", "Resize", "Slice"})
 _MOST_CHANNELS = 256  # of one comparison: beyond, it is an activation rather than gates
@@ -46,12 +55,14 @@ class Decision:
         origin: Which of these it is.
         branches: How many there are.
         channel: Of the comparison, which may decide several things at once.
+        levels: The value of each branch of a derived mask; empty if branch k has the value k.
     """
 
     value: ir.Value
     origin: Origin
     branches: int
     channel: int = 0
+    levels: tuple[float, ...] = ()
 
 
 Table = PixelTable[Decision]
@@ -70,6 +81,7 @@ class Masks:
         self._tables: dict[ir.Value, Table] = {}
         self._decided: dict[ir.Value, str] = {}  # roles of what is no table, but needs only masks
         self._behind: dict[ir.Value, set[Decision]] = {}
+        self._bounds: dict[ir.Value, Bounds] = {}  # of what is decided, if it is a whole number
         for node in model.graph:
             if node.domain in ("", DOMAIN) and node.outputs:
                 self._visit(node)
@@ -159,9 +171,8 @@ class Masks:
             return
         if node.op_type != "PAGGate" and node.inputs[0].dtype not in _FLOATS:
             return
-        if node.op_type == "Round":
-            producer = node.inputs[0].producer()
-            if producer is not None and producer.op_type in ("Sigmoid", "HardSigmoid"):
+        if node.op_type in ROUNDINGS:
+            if is_share(node.inputs[0]):
                 rows = np.arange(2).astype(np.float32)
                 self._note(node.outputs[0], scores, rows, Origin.WRITTEN_OUT)
             return
@@ -171,7 +182,7 @@ class Masks:
         if node.op_type == "PAGGate":
             rows = branches.astype(np.int32)
             self._note(node.outputs[0], (scores[0], ONE, *scores[2:]), rows, Origin.GATE)
-        elif _picks_first_best(node, len(scores)):
+        elif picks_first_best(node, len(scores)):
             keepdims: int = node.attributes.get_int("keepdims", 1)
             kept = (scores[0], *[ONE] * keepdims, *scores[2:])
             self._note(node.outputs[-1], kept, branches, Origin.WRITTEN_OUT)
@@ -189,7 +200,15 @@ class Masks:
         self._tables[value] = PixelTable.of(roles, decisions, np.tile(rows, (channels, 1)))
 
     def _straight_through(self, node: ir.Node) -> Table | None:
-        """(hard - soft) + soft is hard, but for one rounding."""
+        """(hard - soft) + soft and (hard + soft) - soft are hard, but for one rounding."""
+        if node.op_type == "Sub":
+            total = None if node.inputs[0] is None else node.inputs[0].producer()
+            if total is None or total.op_type != "Add" or total.domain:
+                return None
+            for hard, soft in (total.inputs, total.inputs[::-1]):
+                if soft is node.inputs[1] and self.table(soft) is None:
+                    return self.table(hard)
+            return None
         if node.op_type != "Add":
             return None
         for residue, soft in (node.inputs, node.inputs[::-1]):
@@ -210,13 +229,14 @@ class Masks:
             off, on = self.scalar(node.inputs[0]), self.scalar(node.inputs[2])
             sizes, places = self._sizes.of(node.inputs[0]), self._sizes.of(node.inputs[1])
             depth = None if sizes is None or len(sizes) < 2 else sizes[1].expression
-            fits = node.attributes.get_int("axis", 0) == 1 and _fills(places, sizes)
+            fits = node.attributes.get_int("axis", 0) == 1 and fills(places, sizes)
             fits = fits and node.attributes.get_string("reduction", "none") == "none"
             roles = index.roles[:1] + "c" + index.roles[2:] if fits else ""
         else:
             levels, count = constant_of(node.inputs[2]), constant_of(node.inputs[1])
             off, on = (None, None) if levels is None else (levels[0], levels[1])
-            depth = None if count is None else int(count.reshape(-1)[0])
+            known = self._sizes.number(node.inputs[1])  # the number of scores, from their shape
+            depth = known if count is None else int(count.reshape(-1)[0])
             axis = node.attributes.get_int("axis", -1) % (len(index.roles) + 1)
             roles = index.roles[:axis] + "c" + index.roles[axis:]
         if off is None or on is None or not isinstance(depth, int) or not roles:
@@ -228,7 +248,7 @@ class Masks:
     def _derive(self, node: ir.Node, tables: Sequence[Table] | None) -> None:
         """Note what needs only masks; if it is provably 0 or 1, it is a decision of its own."""
         out = node.outputs[0]
-        data = node.inputs[:1] if node.op_type in ("Resize", "Slice") else node.inputs
+        data = node.inputs[:1] if node.op_type in _PICKS else node.inputs
         read = [value for value in data if value is not None]
         if any(self._operand(value) is None and value not in self._decided for value in read):
             return
@@ -243,19 +263,46 @@ class Masks:
             elif value in self._decided:
                 sources |= self._behind[value]
         self._behind[out] = sources
-        if out.dtype == ir.DataType.BOOL or self._is_binary(node, tables):
+        levels = self._levels(node, tables)
+        if levels is not None:
             dtype = np.float32 if out.dtype is None else out.dtype.numpy()
-            decision = Decision(out, Origin.DERIVED, 2)
-            self._tables[out] = PixelTable.of(roles, (decision,), np.array([[0, 1]]).astype(dtype))
+            known = () if levels == (0.0, 1.0) else levels
+            decision = Decision(out, Origin.DERIVED, 2, levels=known)
+            self._tables[out] = PixelTable.of(roles, (decision,), np.array([levels]).astype(dtype))
+
+    def _levels(self, node: ir.Node, tables: Sequence[Table] | None) -> tuple[float, float] | None:
+        """The two values that what is derived of masks can have, if it is no more than two."""
+        out = node.outputs[0]
+        if out.dtype == ir.DataType.BOOL:
+            return 0.0, 1.0
+        if tables and node.op_type in _PICKS:
+            values = np.unique(tables[0].rows)
+            pair = len(values) == 2 and values.dtype.kind in "iufb" and only_picks(node)
+            return (float(values[0]), float(values[1])) if pair else None
+        found = bounds_behind(node, [self._bounds_of(value) for value in node.inputs])
+        if found is None:
+            return None
+        self._bounds[out] = found
+        return (0.0, 1.0) if found[0] >= 0 and found[1] <= 1 else None
+
+    def _bounds_of(self, value: ir.Value | None) -> Bounds | None:
+        if value is None:
+            return None
+        table = self.table(value)
+        return self._bounds.get(value) or bounds_of(
+            constant_of(value) if table is None else table.rows
+        )
 
     def _derived_roles(self, node: ir.Node) -> str | None:
         """The axes of what is computed from masks; None if it is not one number per pixel."""
         inputs = [value for value in node.inputs if value is not None]
         roles = [self._roles(value) for value in inputs]
+        if node.op_type == "Reshape":
+            return self._merged_roles(inputs[0], node.outputs[0], roles[0])
         if node.op_type in _WINDOWS:
             sizes = self._sizes.of(node.outputs[0])
             one_channel = sizes is not None and len(sizes) == 4 and sizes[1].is_one
-            whole = node.op_type != "Slice" or _cuts_only_space(node)
+            whole = node.op_type != "Slice" or cuts_only_space(node)
             return "n1hw" if roles[0] == "n1hw" and one_channel and whole else None
         if node.op_type not in ELEMENTWISE:
             return None
@@ -273,53 +320,28 @@ class Masks:
                 merged[axis] = letter if letter != "1" else merged[axis]
         return "".join(merged) if "c" not in merged else None
 
+    def _merged_roles(self, value: ir.Value, out: ir.Value, roles: str | None) -> str | None:
+        """Rows and columns repeated by an axis of their own, which a Reshape joins to them."""
+        before, after = self._sizes.of(value), self._sizes.of(out)
+        if roles is None or before is None or after is None or len(after) != 4:
+            return None
+        if not before[0].same(after[0]) or roles[0] != "n" or len(roles) != len(before):
+            return None
+        old = [size.expression for size in before[1:]]
+        new = [size.expression for size in after[1:]]
+        if new[0] != 1 or not all(isinstance(size, int) for size in (*old, *new)):
+            return None
+        numbers = [int(size) for size in old if isinstance(size, int)]
+        for cut in range(1, len(numbers) + 1):
+            high, wide = roles[1 : cut + 1].replace("1", ""), roles[cut + 1 :].replace("1", "")
+            if prod(numbers[:cut]) == new[1] and (high, wide) == ("h", "w"):
+                return "n1hw"
+        return None
+
     def _roles(self, value: ir.Value) -> str | None:
         return self._tables[value].roles if value in self._tables else self._decided.get(value)
 
-    def _is_binary(self, node: ir.Node, tables: Sequence[Table] | None) -> bool:
-        if not tables:
-            return False
-        values = [np.unique(table.rows) for table in tables]
-        if node.op_type in ("MaxPool", "Resize", "Slice"):
-            return _only_picks(node) and bool(np.isin(values[0], (0, 1)).all())
-        if node.op_type not in ("Mul", "Max", "Min") or len(tables) < len(node.inputs):
-            return False
-        return all(np.isin(each, (0, 1)).all() for each in values)
 
-
-def _picks_first_best(node: ir.Node, rank: int) -> bool:
-    """Whether an ArgMax or TopK gives the first of the largest along the channels."""
-    axis = node.attributes.get_int("axis", 0 if node.op_type == "ArgMax" else -1) % rank
-    if node.op_type == "ArgMax":
-        return axis == 1 and not node.attributes.get_int("select_last_index", 0)
-    count: npt.NDArray[np.generic] | None = constant_of(node.inputs[1])
-    largest = node.attributes.get_int("largest", 1)
-    return axis == 1 and bool(largest) and count is not None and count.reshape(-1)[0] == 1
-
-
-def _fills(places: Sizes | None, sizes: Sizes | None) -> bool:
-    """Whether one index a pixel reaches every pixel."""
-    if places is None or sizes is None or len(places) != len(sizes) or not places[1].is_one:
-        return False
-    return all(a.same(b) for n, (a, b) in enumerate(zip(places, sizes, strict=True)) if n != 1)
-
-
-def _only_picks(node: ir.Node) -> bool:
-    """Whether every value that comes out went in, whatever the size of the map."""
-    if node.op_type == "MaxPool":
-        padded_apart = set(node.attributes.get_ints("dilations", [1])) != {1}
-        return not padded_apart and not node.attributes.get_int("ceil_mode", 0)
-    if node.op_type == "Resize":
-        mode = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
-        nearest = node.attributes.get_string("mode", "nearest") == "nearest"
-        return nearest and mode != "tf_crop_and_resize"
-    return True
-
-
-def _cuts_only_space(node: ir.Node) -> bool:
-    axes = constant_of(node.inputs[3]) if len(node.inputs) > 3 else None
-    return axes is not None and {int(axis) % 4 for axis in axes.ravel()} <= {2, 3}
-
-
-_SOURCES = frozenset({"ArgMax", "PAGGate", "Round", "TopK"})
+_SOURCES = frozenset({"ArgMax", "ArgMin", "Ceil", "Floor", "PAGGate", "Round", "TopK"})
+_PICKS = frozenset({"MaxPool", "Reshape", "Resize", "Slice"})
 _ROLES = {1: "n", 2: "nc", 3: "nhw", 4: "nchw"}

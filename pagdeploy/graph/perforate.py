@@ -172,9 +172,17 @@ def selection_of(put: Nodes, decision: Decision) -> ir.Value:
     """The decision as a selection: a gate's own, or a mask of zeros and ones as int32."""
     if decision.origin is Origin.GATE:
         return decision.value
-    selection = put.op("Cast", decision.value, to=int(ir.DataType.INT32))
+    selection = put.op("Cast", is_on(put, decision), to=int(ir.DataType.INT32))
     selection.type, selection.shape = ir.TensorType(ir.DataType.INT32), decision.value.shape
     return selection
+
+
+def is_on(put: Nodes, decision: Decision) -> ir.Value:
+    """A derived mask as a value that is 1 or true in its second branch, and 0 or false else."""
+    if not decision.levels:
+        return decision.value
+    dtype = (decision.value.dtype or ir.DataType.FLOAT).numpy()
+    return put.op("Equal", decision.value, np.array(decision.levels[1], dtype))
 
 
 def depends_on(value: ir.Value, node: ir.Node, aside: Iterable[ir.Node] = ()) -> bool:

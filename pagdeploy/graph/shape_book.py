@@ -35,7 +35,7 @@ _BROADCAST = frozenset(
     "Add Sub Mul Div Pow Max Min Sum Mean PRelu Where And Or Xor Equal Greater GreaterOrEqual Less"
     " LessOrEqual".split()
 )
-_WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "PerforatedConv"})
+_WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "PerforatedConv", "SegAwareConv"})
 _REDUCTIONS = frozenset(
     "ArgMax ArgMin ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd".split()
 )
@@ -69,6 +69,12 @@ class ShapeBook:
             self._sizes[value] = declared
         return self._sizes[value]
 
+    def number(self, value: ir.Value | None) -> int | None:
+        """The number that shape arithmetic comes to, if it is one and known."""
+        vector = self._vector(value) or ()
+        number = vector[0].expression if len(vector) == 1 else None
+        return number if isinstance(number, int) else None
+
     def _derived(self, node: ir.Node) -> Sizes | None:
         if node.domain not in ("", DOMAIN):
             return None
@@ -85,6 +91,11 @@ class ShapeBook:
             return None
         if node.op_type in _LIKE_FIRST:
             return first
+        if node.op_type == "OneHot":
+            axis = node.attributes.get_int("axis", -1) % (len(first) + 1)
+            depth = self.number(node.inputs[1])
+            one_hot = Size(("axis", node.outputs[0].name, axis) if depth is None else depth)
+            return (*first[:axis], one_hot, *first[axis:])
         if node.op_type == "PAGGate" and len(first) == 4:
             return (first[0], ONE, *first[2:])
         if node.op_type in _WINDOWS and len(first) == 4:
@@ -113,7 +124,7 @@ class ShapeBook:
         return (*first[:axis], total, *first[axis + 1 :])
 
     def _window(self, node: ir.Node, x: Sizes) -> Sizes | None:
-        weights = {"Conv": 1, "PerforatedConv": 2}.get(node.op_type)
+        weights = {"Conv": 1, "PerforatedConv": 2, "SegAwareConv": 2}.get(node.op_type)
         kernel: Sequence[Hashable] = node.attributes.get_ints("kernel_shape", [])
         channels = x[1]
         if weights is not None:

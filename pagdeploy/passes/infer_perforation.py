@@ -42,22 +42,27 @@ import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.branches import activation_of
-from pagdeploy.graph.edit import Operand, Replacement, drop_dead, explain, nodes_of, skip
-from pagdeploy.graph.liveness import (
+from pagdeploy.graph.edit import Operand, Replacement, drop_dead, explain, skip
+from pagdeploy.graph.liveness import Liveness
+from pagdeploy.graph.masks import Origin
+from pagdeploy.graph.perforate import UNREAD, Perforable, depends_on, is_on, perforable
+from pagdeploy.graph.pixel_sets import (
     Chosen,
     Either,
     Everywhere,
-    Liveness,
+    Fixed,
     Region,
     Windows,
+    choices_in,
     decisions_of,
     has_windows,
+    in_words,
 )
-from pagdeploy.graph.masks import Origin
-from pagdeploy.graph.perforate import UNREAD, Perforable, depends_on, perforable
 from pagdeploy.graph.sizes import same_grid
-from pagdeploy.ops import Activation
+from pagdeploy.ops import DOMAIN, VERSION, Activation
 from pagdeploy.ops.derive import MIN_OPSET
+
+_LARGEST_SHARE = 0.75  # of constant pixels: nobody will find out later that it does not pay
 
 
 def run(model: ir.Model) -> int:
@@ -72,7 +77,7 @@ def perforate_where(model: ir.Model, *, supports: bool) -> int:
         model: Gates and masked convolutions are ours already.
         supports: Also what is read in the windows of active pixels, with a mask made for it.
     """
-    if model.opset_imports.get("", 1) < MIN_OPSET or not any(nodes_of(model, "PAGGate")):
+    if model.opset_imports.get("", 1) < MIN_OPSET:
         return 0
     inference = _Inference(model, supports)
     count = sum(
@@ -81,6 +86,7 @@ def perforate_where(model: ir.Model, *, supports: bool) -> int:
         if node.op_type == "Conv" and not node.domain
     )
     if count:
+        model.opset_imports[DOMAIN] = VERSION
         model.graph.sort()  # a gate may stand behind the convolutions that it rules
     return count
 
@@ -99,14 +105,14 @@ class _Inference:
             skip(node, region.why)
             return False
         if not self._supports and has_windows(region):
-            skip(node, f"only a support is read: {_words(region)}")
+            skip(node, f"only a support is read: {in_words(region)}")
             return False
         conv = perforable(node, self._live.sizes)
         if isinstance(conv, str):
             skip(node, conv)
             return False
-        if not all(choice.branches for choice in _choices(region)):
-            skip(node, "no branch reads it")
+        if why := _not_worth_it(region):
+            skip(node, why)
             return False
         sizes = self._live.sizes
         keeps_size = same_grid(sizes.of(node.inputs[0]), sizes.of(node.outputs[0]))
@@ -123,12 +129,12 @@ class _Inference:
         if keeps_size:
             conv.ask_input_for_size(self._model, node.outputs[0])
         self._replace(conv, bound)
-        explain(node, f"is read only where {_words(region)}")
+        explain(node, f"is read only where {in_words(region)}")
         return True
 
     def _bound(self, region: Region, conv: Perforable) -> Region | None:
         """The region with its sizes taken from values that do not depend on the convolution."""
-        if isinstance(region, Chosen):
+        if isinstance(region, Chosen | Fixed):
             return region
         if isinstance(region, Either):
             parts = [self._bound(part, conv) for part in region.regions]
@@ -170,6 +176,8 @@ class _Inference:
                 and region.decision.origin is Origin.GATE
             ):
                 found = region.decision.value, next(iter(region.branches))
+            elif isinstance(region, Fixed):
+                found = self._constant(put, region, output), 1
             else:
                 selection = put.op("Cast", self._mask(put, region), to=int(ir.DataType.INT32))
                 selection.type = ir.TensorType(ir.DataType.INT32)
@@ -179,6 +187,23 @@ class _Inference:
                 found = selection, 1
             self._selections[region] = found
         return self._selections[region]
+
+    def _constant(self, put: Replacement, region: Fixed, output: ir.Value) -> ir.Value:
+        """The same pixels for every image of a batch: int32, (N, 1, H, W)."""
+        flags = region.array().astype(np.int32)[None, None]
+        sizes = self._live.sizes.of(output)
+        batch = None if sizes is None else sizes[0].expression
+        if isinstance(batch, int):
+            return put.constant(np.repeat(flags, batch, 0))
+        conv = output.producer()
+        assert conv is not None, "a convolution makes it"
+        count = put.op("Shape", conv.inputs[0], start=0, end=1)
+        shape = put.op("Concat", count, np.array([1, *region.size], np.int64), axis=0)
+        selection = put.op("Expand", flags, shape)
+        selection.type = ir.TensorType(ir.DataType.INT32)
+        if output.shape is not None:
+            selection.shape = ir.Shape([output.shape[0], 1, *region.size])
+        return selection
 
     def _mask(self, put: Replacement, region: Region) -> ir.Value:
         """A region as bool, (N, 1, H, W) or (N, 1, 1, 1)."""
@@ -190,14 +215,16 @@ class _Inference:
         if isinstance(region, Chosen):
             value = region.decision.value
             if region.decision.origin is Origin.DERIVED:
-                value = put.op("Cast", value, to=int(ir.DataType.INT32))
+                value = put.op("Cast", is_on(put, region.decision), to=int(ir.DataType.INT32))
             masks = [
                 put.op("Equal", value, np.array(branch, np.int32))
                 for branch in sorted(region.branches)
             ]
             return _any(put, masks)
+        if isinstance(region, Fixed):
+            return put.constant(region.array()[None, None])
         if isinstance(region, Either):
-            parts = sorted(region.regions, key=_words)
+            parts = sorted(region.regions, key=in_words)
             return _any(put, [self._mask(put, part) for part in parts])
         inner = put.op("Cast", self._mask(put, region.of), to=int(ir.DataType.FLOAT))
         ones = np.ones((1, 1, *region.kernel), np.float32)
@@ -234,18 +261,12 @@ def _any(put: Replacement, masks: list[ir.Value]) -> ir.Value:
     return result
 
 
-def _choices(region: Region) -> list[Chosen]:
-    if isinstance(region, Chosen):
-        return [region]
-    parts = region.regions if isinstance(region, Either) else [region.of]
-    return [choice for part in parts for choice in _choices(part)]
-
-
-def _words(region: Region) -> str:
-    if isinstance(region, Chosen):
-        branches = " or ".join(map(str, sorted(region.branches)))
-        return f"{region.decision.value.name!r} says {branches}"
-    if isinstance(region, Either):
-        return " or ".join(sorted(_words(each) for each in region.regions))
-    size = "x".join(map(str, region.kernel))
-    return f"a {size} window meets pixels where {_words(region.of)}"
+def _not_worth_it(region: Region) -> str | None:
+    """Why a region is better not listed, if so."""
+    if not all(choice.branches for choice in choices_in(region)):
+        return "no branch reads it"
+    if isinstance(region, Fixed) and not region.share:
+        return "none of its pixels is read"
+    if isinstance(region, Fixed) and region.share > _LARGEST_SHARE:
+        return f"{region.share:.0%} of its pixels are read, always the same"
+    return None

@@ -35,7 +35,9 @@ The gate sees the very numbers that were compared, so each way to decide keeps i
                      zero only for equal ones, and has the right sign
     argmax(p)        logits p: after a softmax the rounded probabilities, which may tie where the
                      scores do not
-    round(p)         p > 0.5: round is to even, so that a half becomes 0
+    argmin(p)        logits -p: the lowest index wins a tie there, too
+    round(p)         p > 0.5: round is to even, so that a half becomes 0; if 0 <= p <= 1 for sure
+    ceil, floor(p)   p > 0, p >= 1, likewise
 
 A decision that rules no convolution stays. What a NaN decides is not kept.
 """
@@ -49,7 +51,7 @@ import onnx_ir as ir
 
 from pagdeploy.graph.edit import Replacement, constant_of, explain, is_zero, skip
 from pagdeploy.graph.liveness import PIXEL_LOCAL
-from pagdeploy.graph.masks import COMPARISONS, Decision, Masks, Origin
+from pagdeploy.graph.masks import COMPARISONS, ROUNDINGS, Decision, Masks, Origin
 from pagdeploy.graph.perforate import depends_on
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import ONE, Sizes, same_sizes
@@ -57,7 +59,8 @@ from pagdeploy.ops import DOMAIN, VERSION
 from pagdeploy.ops.derive import MIN_OPSET
 
 _NEARBY = 64  # values between a mask and the convolution that it rules
-_STRICT = ("Greater", "Less")
+_STRICT = ("Greater", "Less", "Round", "Ceil")
+_ROUNDED = {"Ceil": (0.0, ">"), "Floor": (1.0, ">="), "Round": (0.5, ">")}
 _SMALLEST = 2.0**-100  # of a threshold: differences to it are never subnormal in float32
 
 
@@ -119,7 +122,7 @@ class _Rewrite:
     def run(self) -> bool:
         """Whether the node was rewritten."""
         node = self.node
-        if node.op_type in COMPARISONS or node.op_type == "Round":
+        if node.op_type in COMPARISONS + ROUNDINGS:
             return self._comparison()
         others = node.outputs[:-1]
         if any(value.uses() or value.is_graph_output() for value in others):
@@ -133,13 +136,16 @@ class _Rewrite:
         assert scores is not None and shape is not None, "it has a table"
         picked = node.outputs[-1]
         put = Replacement(self.model, node, "/gate")
-        logits = scores if len(shape) == 4 else put.op("Unsqueeze", scores, _ints(2, 3))
+        smallest = node.op_type == "ArgMin" or not node.attributes.get_int("largest", 1)
+        ranked = put.op("Neg", scores) if smallest else scores
+        logits = ranked if len(shape) == 4 else put.op("Unsqueeze", ranked, _ints(2, 3))
         index = put.op("Cast", self._gate(put, logits, shape), to=int(ir.DataType.INT64))
         flat = [] if len(shape) == 4 else [2, 3]
-        if node.op_type == "ArgMax" and not node.attributes.get_int("keepdims", 1):
+        if node.op_type != "TopK" and not node.attributes.get_int("keepdims", 1):
             flat = [1, *flat]
         result = put.op("Squeeze", index, _ints(*flat)) if flat else index
-        explain(node, f"is a gate: argmax of {scores.name!r}, the lowest index wins a tie")
+        what = "argmin" if smallest else "argmax"
+        explain(node, f"is a gate: {what} of {scores.name!r}, the lowest index wins a tie")
         put.finish(result, picked)
         return True
 
@@ -150,7 +156,7 @@ class _Rewrite:
             return False
         put = Replacement(self.model, node, "/gate")
         bigger, other, rule = pair
-        strict = node.op_type in _STRICT or node.op_type == "Round"
+        strict = node.op_type in _STRICT
         out = self.sizes.of(node.outputs[0])
         assert out is not None, "it has a table"
         if other is not None and not any(constant_of(v) is not None for v in (bigger, other)):
@@ -170,7 +176,7 @@ class _Rewrite:
         flat = {4: [], 3: [1], 2: [2, 3], 1: [1, 2, 3]}[len(out)]
         if flat:
             result = put.op("Squeeze", result, _ints(*flat))
-        if node.op_type == "Round":
+        if node.op_type in ROUNDINGS:
             dtype = node.outputs[0].dtype or ir.DataType.FLOAT
             result = put.op("Cast", result, to=int(dtype))
         explain(node, f"is a gate: {rule}, {'off' if strict else 'on'} at a tie")
@@ -182,8 +188,9 @@ class _Rewrite:
         node = self.node
         first = node.inputs[0]
         assert first is not None, "the checker refuses a comparison without operands"
-        if node.op_type == "Round":
-            return first, None, f"{first.name!r} > 0.5"
+        if node.op_type in ROUNDINGS:
+            limit, than = _ROUNDED[node.op_type]
+            return first, None, f"{first.name!r} {than} {limit:g}"
         second = node.inputs[1]
         assert second is not None, "likewise"
         sign = ">" if node.op_type in _STRICT else ">="
@@ -205,7 +212,10 @@ class _Rewrite:
     ) -> tuple[ir.Value, ir.Value]:
         """Two values in the same order as these, made of whichever of them is a constant."""
         dtype = (bigger.dtype or ir.DataType.FLOAT).numpy()
-        threshold = np.full((), 0.5, dtype) if other is None else constant_of(other)
+        limit, _ = _ROUNDED.get(self.node.op_type, (0.0, ""))
+        threshold = np.full((), limit, dtype) if other is None else constant_of(other)
+        if other is None and not limit:
+            return bigger, put.op("Neg", bigger)
         if other is not None and _is_single_zero(bigger):
             return put.op("Neg", other), other
         if other is not None and _is_single_zero(other):

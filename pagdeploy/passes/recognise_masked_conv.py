@@ -169,7 +169,7 @@ class _Recogniser:
         if not isinstance(base, Is | Number):
             return "what inactive pixels show is computed from several maps"
         for step in steps:
-            behind = [*_way(step.conv.node.outputs[0], root), root]
+            behind = [*self._way(step.conv.node.outputs[0], root), root]
             if any(mentions(base, value) for value in behind):
                 return "what inactive pixels show depends on the convolution"
         return found
@@ -221,18 +221,29 @@ class _Recogniser:
             return "a transposed convolution is never perforated"
         if node.op_type != "Conv":
             return None
-        if len(readers_of(term.value)) > 1 or term.value.is_graph_output():
+        if term.value not in self._branches.inside(root):
             return f"the convolution {node.name!r} is read elsewhere, too"
         resized = not same_grid(self._sizes.of(node.inputs[0]), self._sizes.of(term.value))
-        if resized and any(_is_measured(value) for value in _way(term.value, root)):
+        if resized and any(_is_measured(value) for value in self._way(term.value, root)):
             return f"the size of the convolution {node.name!r} is read"
         return perforable(node, self._sizes)
+
+    def _way(self, value: ir.Value, root: ir.Value) -> list[ir.Value]:
+        """The values from one to the root of its expression, without the root."""
+        inside, pending = self._branches.inside(root), [value]
+        values: dict[ir.Value, None] = {}
+        while pending:
+            current = pending.pop()
+            if current in inside and current not in values:
+                values[current] = None
+                pending += [reader.outputs[0] for reader in readers_of(current)]
+        return list(values)
 
     def _replace(
         self, node: ir.Node, decision: Decision, steps: Sequence[_Step], base: Term
     ) -> None:
         for step in steps:
-            for value in _way(step.conv.node.outputs[0], node.outputs[0]):
+            for value in self._way(step.conv.node.outputs[0], node.outputs[0]):
                 step.conv.ask_input_for_size(self._model, value)
         put = Replacement(self._model, node)
         selection = selection_of(put, decision)
@@ -251,15 +262,7 @@ class _Recogniser:
         operands = list(node.inputs)
         put.finish(y)
         drop_dead(operands)
-
-
-def _way(value: ir.Value, root: ir.Value) -> list[ir.Value]:
-    """The values from one to the root of its expression, without the root; each is read once."""
-    values = []
-    while value is not root:
-        values.append(value)
-        value = readers_of(value)[0].outputs[0]
-    return values
+        self._branches.forget()
 
 
 def _is_measured(value: ir.Value) -> bool:

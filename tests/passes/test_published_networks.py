@@ -16,7 +16,7 @@ from tests.models import run_onnxruntime
 from tests.passes.recognition import ops_of
 
 torch = pytest.importorskip("torch", reason="the networks are written in PyTorch")
-from pagdeploy.exporters.models import catalogue  # noqa: E402
+from pagdeploy.exporters.models import catalogue, perforated_cnn  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -63,3 +63,43 @@ def test_every_gate_and_every_convolution_behind_it_is_found(system):
         for one, found in zip(expected, run_onnxruntime(other, feeds), strict=True):
             scale = np.abs(one).max()
             np.testing.assert_allclose(found, one, rtol=0, atol=1e-4 * scale)
+
+
+def by_impact():
+    network = perforated_cnn.vgg()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    perforated_cnn.perforate_by_impact(network, images, torch.tensor([1, 2]), 1 / 3)
+    return network
+
+
+STRUCTURES = {
+    "uniform": lambda: perforated_cnn.vgg(mask=perforated_cnn.uniform),
+    "grid": lambda: perforated_cnn.vgg(mask=perforated_cnn.grid),
+    "structure": perforated_cnn.vgg,
+    "impact": by_impact,
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_static_perforation_of_every_structure_is_found(structure, dynamic):
+    network, images = STRUCTURES[structure](), torch.randn(2, 3, 64, 64)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            opset_version=18,
+            input_names=["x"],
+            dynamic_shapes=({0: "n"},) if dynamic else None,
+        )
+    model, feeds = program.model_proto, {"x": images.numpy()}
+    plugin = lower(model, "plugin")
+    assert ops_of(plugin)["PerforatedConv"] == catalogue.find("PerforatedCNN").perforable
+    (wanted,) = run_onnxruntime(model, feeds)
+    for other in (attach_bodies(plugin), lower(model, "gather")):
+        (found,) = run_onnxruntime(other, feeds)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
