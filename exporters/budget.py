@@ -1,15 +1,17 @@
 """A budget as an input of the network: how dear it is to compute a pixel, frame by frame.
 
-The budget is added to the score of skipping (branch 0) in front of every binary gate. At 0 the
-network decides as it was trained to; the larger the budget, the fewer pixels are computed.
+The budget is added to the score of skipping in front of every binary gate. At 0 the network decides
+as it was trained to; the larger the budget, the fewer pixels are computed. It counts in the unit of
+what the gate compares: scores, or probabilities where the model compares those.
 
-Gates with more than two branches are left alone, and so are gates one of whose convolutions
-computes branch 0: neither has a branch that skips.
+Gates with more than two branches are left alone, and so are gates both of whose branches compute:
+neither has a branch that skips. Of our own modules branch 0 skips.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,49 +21,67 @@ from onnx_ir.passes.common import NameFixPass
 from pagdeploy.errors import UsageError
 from pagdeploy.exporters.portable import our_nodes
 
+_PARTS = ("skips", "skips_1")  # names of what belongs to gates whose branch 0, 1 skips
 METADATA = "pagdeploy.budget_input"  # of the model: which of its inputs is the budget
 _log = logging.getLogger("pagdeploy.exporters")
 
 
-def add_budget(model: ir.Model, name: str) -> int:
+def add_budget(model: ir.Model, name: str, skips: Mapping[str, int | str] | None = None) -> int:
     """Give the model a budget input, float32 and of rank 0; returns the number of gates it moves.
 
     What a gate reads is still called `<gate>.logits`; what its head says, `<gate>.scores`. The
     budget is placed by Where, not Mul, so that an infinite one leaves the other score as it is.
 
     Args:
-        model: After `portable.name_after_modules`.
+        model: After `portable.name_after_modules`; or any in our ops, its shapes inferred.
         name: Of the new input.
+        skips: For each gate the branch that skips, or why it has no budget. Default: branch 0,
+            unless a convolution computes for it.
 
     Raises:
         UsageError: the name is taken or empty, or no gate can skip.
     """
-    gates = [node for node in our_nodes(model) if node.op_type == "PAGGate" and _can_skip(node)]
+    gates: dict[ir.Node, int] = {}
+    for node in our_nodes(model):
+        if node.op_type == "PAGGate":
+            skip = _skipping(node) if skips is None else skips.get(str(node.name), _skipping(node))
+            if isinstance(skip, int) and (why_not := _misfit(node)) is not None:
+                skip = why_not
+            if isinstance(skip, int):
+                gates[node] = skip
+            else:
+                _log.info("%s (PAGGate) has no budget: %s", node.name, skip)
     if not gates:
         raise UsageError(
             "The model has no gate with two branches, of which one skips.",
             remedy="Leave --budget-input out.",
         )
-    constants = f"{name}.skips", f"{name}.zero"
-    if not name or _taken(model) & {name, *constants}:
+    if not name or _taken(model) & {name, *(f"{name}.{part}" for part in (*_PARTS, "zero"))}:
         raise UsageError(
             f"The name {name!r} of the budget input is taken or empty.",
             remedy="Choose another, such as --budget-input budget.",
         )
     budget = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))
     model.graph.inputs.append(budget)
-    skips = _constant(model, constants[0], np.array([True, False]).reshape(1, 2, 1, 1))
-    zero = _constant(model, constants[1], np.zeros((), np.float32))
-    by_branch = ir.node("Where", [skips, budget, zero], name=f"{name}.by_branch")
-    by_branch.outputs[0].name = by_branch.name  # (1, 2, 1, 1)
-    model.graph.insert_before(model.graph[0], by_branch)
-    offsets = {ir.DataType.FLOAT: by_branch.outputs[0]}
-    for gate in gates:
+    zero = _constant(model, f"{name}.zero", np.zeros((), np.float32))
+    offsets: dict[tuple[int, ir.DataType], ir.Value] = {}
+    first = model.graph[0]
+    for skip in sorted(set(gates.values())):
+        part = _PARTS[skip]
+        flags = np.arange(2).reshape(1, 2, 1, 1) == skip
+        which = _constant(model, f"{name}.{part}", flags)
+        by_branch = ir.node("Where", [which, budget, zero], name=f"{name}.by_{part}")
+        by_branch.outputs[0].name = by_branch.name  # (1, 2, 1, 1)
+        model.graph.insert_before(first, by_branch)
+        offsets[skip, ir.DataType.FLOAT] = by_branch.outputs[0]
+    for gate, skip in gates.items():
         scores = gate.inputs[0]
-        assert scores is not None and scores.dtype is not None, "_can_skip asked for its shape"
-        if scores.dtype not in offsets:
-            offsets[scores.dtype] = _cast(by_branch, scores.dtype)
-        total = ir.node("Add", [scores, offsets[scores.dtype]], name=f"{gate.name}.budget")
+        assert scores is not None and scores.dtype is not None, "_misfit asked for them"
+        if (skip, scores.dtype) not in offsets:
+            wide = offsets[skip, ir.DataType.FLOAT].producer()
+            assert wide is not None, "it is a Where"
+            offsets[skip, scores.dtype] = _cast(wide, scores.dtype)
+        total = ir.node("Add", [scores, offsets[skip, scores.dtype]], name=f"{gate.name}.budget")
         total.metadata_props.update(gate.metadata_props)
         logits = total.outputs[0]  # (N, 2, H, W)
         logits.type, logits.shape = scores.type, scores.shape
@@ -76,17 +96,20 @@ def add_budget(model: ir.Model, name: str) -> int:
     return len(gates)
 
 
-def _can_skip(gate: ir.Node) -> bool:
+def _skipping(gate: ir.Node) -> int | str:
+    """The branch that skips if a gate is one of our modules, or why there is none."""
+    if why_not := _misfit(gate):
+        return why_not
+    computes = any(node.attributes.get_int("branch", -1) == 0 for node, _ in gate.outputs[0].uses())
+    return "its branch 0 computes" if computes else 0
+
+
+def _misfit(gate: ir.Node) -> str | None:
     logits = gate.inputs[0]
-    branches = None if logits is None or logits.shape is None else logits.shape[1]
-    why_not = None
-    if branches != 2:
-        why_not = f"it chooses among {branches} branches"
-    elif any(node.attributes.get_int("branch", -1) == 0 for node, _ in gate.outputs[0].uses()):
-        why_not = "its branch 0 computes"
-    if why_not:
-        _log.info("%s (PAGGate) has no budget: %s", gate.name, why_not)
-    return why_not is None
+    if logits is None or logits.shape is None or logits.dtype is None:
+        return "the shape of its logits is unknown"
+    branches = logits.shape[1]
+    return None if branches == 2 else f"it chooses among {branches} branches"
 
 
 def _taken(model: ir.Model) -> set[str]:

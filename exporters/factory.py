@@ -5,31 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import io
-import json
 import operator
-import re
 import sys
-import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-import pagdeploy.exporters.torch_ops  # noqa: F401  a saved program may use our operators
-from pagdeploy.errors import EnvironmentProblem, IncompatibleArtifact, PagdeployError, UsageError
+from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.exporters.programs import load_program
 
-# What torch.export.save writes for a program of plain tensors; other entries hold pickles or
-# native libraries.
-_PLAIN_ENTRY = re.compile(
-    r"models/\w+\.json|data/sample_inputs/\w+\.pt|data/weights/(weight_\d+|\w+_config\.json)"
-    r"|data/constants/(tensor_\d+|\w+_config\.json)|extra/.*"
-    r"|archive_format|archive_version|byteorder|version|\.data/\w+"
-)
 _FORMS = "file.py:factory, package.module:factory or model.pt2"
 
 
@@ -38,7 +25,7 @@ def load_factory(spec: str) -> nn.Module | ExportedProgram:
 
     A factory is anything that returns a module when called without arguments, or a module. The
     folder of a file is importable while the file loads and the factory runs. Both forms run the
-    code that they name, and so may a .pt2 file: load only what you trust.
+    code that they name; a .pt2 file runs none.
 
     Args:
         spec: file.py:factory, package.module:factory or model.pt2.
@@ -69,63 +56,6 @@ def load_factory(spec: str) -> nn.Module | ExportedProgram:
             remedy="Name a function that returns the model.",
         )
     return model
-
-
-def load_program(path: Path) -> ExportedProgram:
-    """Load a program written by torch.export.save.
-
-    A .pt2 file is a zip of JSON, raw tensors and, in some places, pickles and native libraries,
-    which torch.export.load runs. Pickled objects and native libraries are refused here. The
-    expressions of dynamic shapes remain, and they are evaluated as text: load only what you
-    trust.
-
-    Raises:
-        UsageError: there is no such file.
-        IncompatibleArtifact: the file is damaged, of another version of PyTorch, or holds
-            pickled objects or native libraries.
-    """
-    if not path.is_file():
-        raise UsageError(f"There is no program {path}.", remedy="Check the path.")
-    try:
-        _refuse_code(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.load(path)
-    except PagdeployError:
-        raise
-    except Exception as problem:  # a damaged file surfaces as one of a dozen types
-        raise IncompatibleArtifact(
-            f"{path} is no program that this PyTorch ({torch.__version__}) can load "
-            f"({_first_line(problem)}).",
-            remedy="Save it again with torch.export.save, under this version of PyTorch.",
-        ) from None
-
-
-def _refuse_code(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.namelist():
-            name = entry.partition("/")[2]  # everything lies in one folder
-            plain = _PLAIN_ENTRY.fullmatch(name) is not None
-            if name.startswith("data/sample_inputs/"):
-                plain = plain and _is_plain(archive.read(entry))
-            elif name.endswith("_config.json"):
-                config = json.loads(archive.read(entry))["config"]
-                plain = plain and not any(part["use_pickle"] for part in config.values())
-            if not plain:
-                raise IncompatibleArtifact(
-                    f"{path} holds more than a program and its tensors ({name or entry}), which "
-                    "could run when it is loaded.",
-                    remedy="Name the model by its factory instead: file.py:factory.",
-                )
-
-
-def _is_plain(data: bytes) -> bool:
-    """Whether a pickle holds only tensors and containers."""
-    try:
-        torch.load(io.BytesIO(data), weights_only=True)
-    except Exception:  # whatever stops the restricted loader is not plain
-        return not data
-    return True
 
 
 @contextlib.contextmanager

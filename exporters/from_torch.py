@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import logging
@@ -25,15 +24,15 @@ from torch.export import ExportedProgram
 from pagdeploy.errors import BuildFailed, UsageError
 from pagdeploy.exporters import portable, signature
 from pagdeploy.exporters.budget import add_budget
-from pagdeploy.exporters.modules import PerforatedConv2d
+from pagdeploy.exporters.evaluation import evaluation_copy, refuse_training, run_model
 from pagdeploy.exporters.opset import to_opset17
 from pagdeploy.exporters.signature import DynamicShapes
-from pagdeploy.exporters.torch_ops import pag_gate, perforated_conv
+from pagdeploy.exporters.torch_ops import pag_gate, perforated_conv, seg_aware_conv
 from pagdeploy.files import replacing_file
 from pagdeploy.ops import DOMAIN, VERSION
 from pagdeploy.ops.derive import MIN_OPSET, register_schemas
 
-_RANDOM = frozenset(
+RANDOM_OPS = frozenset(
     {
         "Bernoulli",
         "Dropout",
@@ -44,17 +43,14 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     }
 )
-# Which argument of a layer says that it trains.
-_TRAINING_FLAG = {
-    torch.ops.aten.batch_norm.default: 5,
-    torch.ops.aten.instance_norm.default: 5,
-    torch.ops.aten.dropout.default: 2,
-    torch.ops.aten.feature_dropout.default: 2,
-}
 _FIXED_AXIS = re.compile(
     r"static shape of (?P<size>\d+) for dimension inputs\['(?P<name>\w+)'\]\.shape\[(?P<axis>\d+)\]"
 )
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")
+
+
+class NotTranslated(UsageError):
+    """PyTorch's exporter cannot write the model, at least not for sizes that vary."""
 
 
 def export(
@@ -67,6 +63,7 @@ def export(
     dynamic_shapes: DynamicShapes | None = None,
     opset: int = MIN_OPSET,
     budget_input: str | None = None,
+    keep_random: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> onnx.ModelProto:
     """Export a model in evaluation mode to one portable ONNX model.
@@ -86,6 +83,7 @@ def export(
             needs them to be equal. {} fixes all sizes. A program has its own; only names apply.
         opset: Of the default domain. 17 with IR version 8 is what the oldest runtimes read.
         budget_input: Name of a further input, the budget (see `exporters.budget`); None adds none.
+        keep_random: Let a model draw random numbers; for a caller who takes them out.
         progress: Called with a phrase at the start of every step.
 
     Raises:
@@ -103,10 +101,10 @@ def export(
         )
     say("Running the model on the example input")
     if isinstance(model, ExportedProgram):
-        _refuse_training(model)
-    source = model if isinstance(model, ExportedProgram) else _evaluation_copy(model)
+        refuse_training(model)
+    source = model if isinstance(model, ExportedProgram) else evaluation_copy(model)
     inputs = signature.checked_inputs(source, example_inputs)
-    defaults = signature.default_output_names(_run(source, inputs))
+    defaults = signature.default_output_names(run_model(source, inputs))
     inputs_named = signature.names(
         input_names, signature.default_input_names(source, len(inputs)), "input"
     )
@@ -126,7 +124,8 @@ def export(
             f"PyTorch's exporter wrote opset {converted.opset_imports['']} instead of {opset}.",
             remedy=f"Ask for opset {MIN_OPSET} or 18.",
         )
-    _refuse_random(converted)
+    if not keep_random:
+        refuse_random(converted)
     portable.fold_parameters(converted)
     portable.fill_inputs(converted)
     portable.name_after_modules(converted)
@@ -143,63 +142,6 @@ def export(
         with replacing_file(path) as temporary:
             temporary.write_bytes(proto.SerializeToString())
     return proto
-
-
-def _evaluation_copy(model: nn.Module) -> nn.Module:
-    """A copy on the CPU, its perforated convolutions folded with their norms."""
-    training = [name or "<root>" for name, module in model.named_modules() if module.training]
-    if training:
-        raise UsageError(
-            f"The model is in training mode ({training[0]}).",
-            remedy="Call model.eval() before export.",
-        )
-    # What modules cached with a gradient cannot be copied, and evaluation does not read it.
-    cached = (value for module in model.modules() for value in vars(module).values())
-    memo: dict[int, Any] = {
-        id(value): value.detach()
-        for value in cached
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    result = copy.deepcopy(model, memo).cpu()
-    for name, module in result.named_modules():
-        if isinstance(module, PerforatedConv2d) and module.norm is not None:
-            try:
-                module.fold_norm_()
-            except TypeError as problem:
-                raise UsageError(
-                    f"The norm of {name!r} is of no known kind: {problem}.",
-                    remedy="Use BatchNorm2d with running statistics, or ChaAtten.",
-                ) from None
-    return result
-
-
-def _refuse_training(program: ExportedProgram) -> None:
-    for node in program.graph.nodes:
-        flag = _TRAINING_FLAG.get(node.target)
-        if flag is not None and node.args[flag] is True:
-            raise UsageError(
-                f"The program was exported in training mode ({node.name}).",
-                remedy="Call model.eval() before torch.export.export.",
-            )
-
-
-def _run(model: nn.Module | ExportedProgram, inputs: tuple[Tensor, ...]) -> object:
-    try:
-        with torch.no_grad():
-            if isinstance(model, nn.Module):
-                return model(*inputs)
-            keywords = list((model.example_inputs or ((), {}))[1])
-            split = len(inputs) - len(keywords)
-            return model.module()(
-                *inputs[:split], **dict(zip(keywords, inputs[split:], strict=True))
-            )
-    except Exception as problem:  # it is the user's code
-        shapes = ", ".join(str(tuple(value.shape)) for value in inputs)
-        raise UsageError(
-            f"The model fails on the example input of shape {shapes}: "
-            f"{type(problem).__name__}: {_first_line(problem)}.",
-            remedy="Give inputs that forward takes, or mend the model.",
-        ) from problem
 
 
 def _translate(
@@ -227,7 +169,7 @@ def _translate(
         cause = _root_cause(problem)
         if fixed := _FIXED_AXIS.search(str(cause)):
             raise _fixed(*fixed.group("size", "axis", "name")) from problem
-        raise UsageError(
+        raise NotTranslated(
             f"PyTorch's exporter cannot express the model "
             f"({type(cause).__name__}: {_first_line(cause)}).",
             remedy="Change it there; the usual cause is control flow that depends on values.",
@@ -245,7 +187,15 @@ def _translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         kernel_shape = [int(size) for size in W.shape[2:]]
         return ops.PerforatedConv(X, selection, W, B, base, kernel_shape=kernel_shape, **attributes)
 
-    return {pag_gate: lambda logits: ops.PAGGate(logits), perforated_conv: convolution}
+    def seg_aware(X: Any, E: Any, W: Any, B: Any, hardness: Any, **attributes: Any) -> Any:
+        kernel_shape = [int(size) for size in W.shape[2:]]
+        return ops.SegAwareConv(X, E, W, B, hardness, kernel_shape=kernel_shape, **attributes)
+
+    return {
+        pag_gate: lambda logits: ops.PAGGate(logits),
+        perforated_conv: convolution,
+        seg_aware_conv: seg_aware,
+    }
 
 
 @contextlib.contextmanager
@@ -276,16 +226,17 @@ def _require_dynamic(model: ir.Model, shapes: DynamicShapes) -> None:
                 raise _fixed(size, axis, value.name)
 
 
-def _fixed(size: object, axis: object, name: object) -> UsageError:
-    return UsageError(
+def _fixed(size: object, axis: object, name: object) -> NotTranslated:
+    return NotTranslated(
         f"The model works only with size {size} on axis {axis} of {name!r}.",
         remedy="Leave that axis out of dynamic_shapes; {} fixes every size.",
     )
 
 
-def _refuse_random(model: ir.Model) -> None:
+def refuse_random(model: ir.Model) -> None:
+    """Raise UsageError if a node draws random numbers; the message names its module."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.op_type in _RANDOM and node.domain == "":
+        if node.op_type in RANDOM_OPS and node.domain == "":
             where = portable.module_path(node) or "the model itself"
             raise UsageError(
                 f"The model draws random numbers in evaluation: {node.op_type} in {where}.",

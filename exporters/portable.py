@@ -37,19 +37,27 @@ def module_path(node: ir.Node) -> str:
 
 
 def name_after_modules(model: ir.Model) -> None:
-    """Name our nodes after the modules that made them, and the gates' values after the gates.
+    """Name nodes after the modules that made them, and the gates' values after the gates.
 
-    The second call of a module is `path#1`. A gate `path` has the logits `path.logits` and the
-    selection `path.selection`, unless these are inputs, outputs or constants of the model, which
-    keep their names.
+    Our nodes and convolutions have the module's own `path`, the others `path/<operator>`; the
+    second one of a name is `name#1`. A gate `path` has the logits `path.logits` and the selection
+    `path.selection`, unless these are inputs, outputs or constants of the model, which keep their
+    names.
     """
     calls: dict[str, int] = {}
-    for node in our_nodes(model):
-        path = module_path(node) or node.op_type
+    ours = list(our_nodes(model))
+    others = [n for n in ir.traversal.RecursiveGraphIterator(model.graph) if n.domain != DOMAIN]
+    for node in (*ours, *others):
+        path = module_path(node)
+        if node.domain != DOMAIN and node.op_type not in ("Conv", "ConvTranspose"):
+            path = f"{path}/{node.op_type}" if path else ""
+        if not path and node.domain != DOMAIN:
+            continue  # it keeps the exporter's name
+        path = path or node.op_type
         index = calls[path] = calls.get(path, -1) + 1
         node.name = f"{path}#{index}" if index else path
     named: set[ir.Value] = set()
-    for node in our_nodes(model):
+    for node in ours:
         if node.op_type != "PAGGate":
             continue
         for value, role in ((node.inputs[0], "logits"), (node.outputs[0], "selection")):
@@ -68,7 +76,8 @@ def fold_parameters(model: ir.Model) -> None:
     The exporter folds only small ones, and weight arithmetic would hide them from every engine.
     """
     needed: set[ir.Node] = set()
-    stack = [v for n in our_nodes(model) if n.op_type == "PerforatedConv" for v in n.inputs[2:4]]
+    ends = {"PerforatedConv": 4, "SegAwareConv": 5}  # weights, bias and, of the latter, hardness
+    stack = [v for n in our_nodes(model) for v in n.inputs[2 : ends.get(n.op_type, 2)]]
     while stack:
         value = stack.pop()
         node = None if value is None else value.producer()
@@ -87,12 +96,12 @@ def fold_parameters(model: ir.Model) -> None:
 
 
 def fill_inputs(model: ir.Model) -> None:
-    """Give every PerforatedConv its five inputs: absent bias and base become zeros.
+    """Give every convolution of ours its five inputs: absent bias and base become zeros.
 
     The bias is (Co,) and the base (1, 1, 1, 1), of the weight's dtype; equal ones are shared.
     """
     for node in our_nodes(model):
-        if node.op_type != "PerforatedConv":
+        if node.op_type == "PAGGate":
             continue
         weight = node.inputs[2]
         assert weight is not None and weight.shape is not None and weight.dtype is not None

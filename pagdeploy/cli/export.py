@@ -29,6 +29,10 @@ def export(
         Path | None, typer.Option("--weights", help="Checkpoint: .safetensors, .pt or .pth.")
     ] = None,
     shapes: Shapes = None,
+    fixed_shapes: Annotated[
+        bool,
+        typer.Option("--fixed-shapes", help="Fix every size; default: what the model lets vary."),
+    ] = False,
     output_names: Annotated[
         str | None, typer.Option("--output-names", help="Comma separated; default: its tasks.")
     ] = None,
@@ -48,7 +52,8 @@ def export(
 ) -> None:
     """Export a trained PyTorch model to one portable ONNX file.
 
-    A factory's model is put in evaluation mode; without --weights it keeps the factory's weights.
+    It may be in our modules or in plain PyTorch: gates of others are recognised. A factory's model
+    is put in evaluation mode; without --weights it keeps the factory's weights.
     """
     from pagdeploy.verbs.export import export as run
     from pagdeploy.verbs.inputs import parse_shapes
@@ -60,6 +65,7 @@ def export(
             output,
             weights=weights,
             shapes=parse_shapes(shapes or []),
+            fixed_shapes=fixed_shapes,
             output_names=output_names.split(",") if output_names else None,
             opset=opset,
             budget_input=budget_input,
@@ -70,7 +76,13 @@ def export(
         return
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
+    recognised = (
+        f" ({result.recognised_gates} and {result.recognised_convolutions} recognised)"
+        if result.recognised_gates or result.recognised_convolutions
+        else ""
+    )
     typer.echo(
-        f"{result.path}: {result.gates} gates, {result.perforated} perforated convolutions,"
-        f" opset {result.opset}, {result.bytes / 2**20:.1f} MiB"
+        f"{result.path}: {result.gates} gates, {result.perforated} perforated convolutions"
+        f"{recognised}, opset {result.opset}, {result.bytes / 2**20:.1f} MiB;"
+        f" varies: {result.varies}"
     )

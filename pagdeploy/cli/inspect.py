@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagdeploy.cli.console import Json, print_json, reported, table
+from pagdeploy.report.html import printable
 
 if TYPE_CHECKING:
     from pagdeploy.manifest import Manifest, PlanInfo
-    from pagdeploy.verbs.inspect import LibrarySummary, ModelSummary, PlanSummary
+    from pagdeploy.verbs.inspect import GateSummary, LibrarySummary, ModelSummary, PlanSummary
+    from pagdeploy.verbs.inspect.gates import GateRow
 
 
 @reported
@@ -19,12 +21,23 @@ def inspect(
     file: Annotated[
         Path, typer.Argument(help="ONNX file, bundle, TensorRT plan (.engine) or plugin library.")
     ],
+    gates: Annotated[
+        bool,
+        typer.Option("--gates", help="Explain every gate of a model: what it decides and spares."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a file or bundle is; nothing of it is run. Needs no TensorRT and no GPU."""
-    from pagdeploy.verbs.inspect import BundleSummary, LibrarySummary, PlanSummary
+    from pagdeploy.verbs.inspect import BundleSummary, LibrarySummary, PlanSummary, inspect_gates
     from pagdeploy.verbs.inspect import inspect as look
 
+    if gates:
+        explained = inspect_gates(file)
+        if as_json:
+            print_json(explained)
+        else:
+            _show_gates(explained)
+        return
     summary = look(file)
     if as_json:
         print_json(summary)
@@ -153,3 +166,50 @@ def _show_model(summary: ModelSummary) -> None:
             ],
             [list(vars(row).values()) for row in summary.perforated],
         )
+
+
+def _show_gates(summary: GateSummary) -> None:
+    count = len(summary.gates)
+    written = f", {summary.recognised} of them in plain ONNX" if summary.recognised else ""
+    typer.echo(f"{count} gate{'' if count == 1 else 's'}{written}")
+    for note in summary.notes:
+        typer.echo(f"note: {printable(note)}")
+    for gate in summary.gates:
+        _show_gate(gate)
+    if summary.left:
+        table(
+            "Masks and decisions that are left as they are",
+            ["node", "op", "because"],
+            [[row.name, row.op, row.why] for row in summary.left],
+        )
+
+
+def _show_gate(gate: GateRow) -> None:
+    computes = " and ".join(map(str, gate.computes)) or "none"
+    lines = [
+        f"{gate.name}: {gate.branches} branches, one decision for each {gate.granularity}",
+        f"  decided by {gate.rule}; a tie: {gate.tie}",
+        f"  branches that compute: {computes}",
+    ]
+    if gate.budget is not None:
+        lines.append(f"  moved by the input {gate.budget!r}")
+    if gate.density:
+        shares = " ".join(f"{share:.3f}" for share in gate.density)
+        lines.append(f"  share of each branch on the sample: {shares}")
+    typer.echo()
+    for line in lines:
+        typer.echo(printable(line))
+    rows = [
+        [
+            row.name,
+            " ".join(map(str, row.branches)) or "of several gates",
+            "masked there" if row.how == "masked" else "read only there",
+            "dilated, resized or joined" if row.derived else "as it is",
+        ]
+        for row in gate.perforates
+    ]
+    if rows:
+        table("  computed only where it says so", ["node", "branch", "because", "mask"], rows)
+    if gate.dense:
+        dense = [[row.name, row.op, row.why] for row in gate.dense]
+        table("  behind it, and computed everywhere", ["node", "op", "because"], dense)

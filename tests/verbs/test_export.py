@@ -52,7 +52,7 @@ def test_without_a_checkpoint_the_weights_are_said_to_be_the_factorys(net, tmp_p
         net, tmp_path / "m.onnx", shapes=SHAPES, progress=lambda step, *_: steps.append(step)
     )
     assert result.warnings == [OWN]
-    assert steps == ["load the model", "export", f"wrote {tmp_path}/m.onnx"]
+    assert steps == ["load the model", "export", "recognise gates", f"wrote {tmp_path}/m.onnx"]
     ops = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
     assert ops == {"Conv"}, "the factory's model is exported in evaluation mode"
 

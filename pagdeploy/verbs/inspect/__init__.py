@@ -11,6 +11,7 @@ from pagdeploy.engines.nvidia.plan import is_plan
 from pagdeploy.errors import UsageError
 from pagdeploy.files import is_file
 from pagdeploy.manifest import Manifest
+from pagdeploy.verbs.inspect.gates import GateSummary, inspect_gates
 from pagdeploy.verbs.inspect.model import ModelSummary, PerforatedRow, summarize_model
 from pagdeploy.verbs.inspect.native import (
     LibrarySummary,
@@ -21,12 +22,14 @@ from pagdeploy.verbs.inspect.native import (
 
 __all__ = [
     "BundleSummary",
+    "GateSummary",
     "LibrarySummary",
     "ModelSummary",
     "PerforatedRow",
     "PlanSummary",
     "Summary",
     "inspect",
+    "inspect_gates",
 ]
 
 # Extensions decide only what a file is called that has no content of any kind that we know.
