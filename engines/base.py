@@ -143,11 +143,14 @@ class Engine(Protocol):
     Attributes:
         name: As the user spells it after --engine.
         precisions: What it computes in.
+        integer_kernels: Whether int8 is written for onnxruntime's kernels on a CPU
+            (`pagdeploy.precision`).
         file: What its file is called in a bundle.
     """
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
+    integer_kernels: ClassVar[bool]
     file: ClassVar[str]
 
     @property

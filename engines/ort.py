@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -28,6 +29,11 @@ from pagdeploy.errors import BuildFailed, EnvironmentProblem, UsageError
 from pagdeploy.manifest import PlanInfo
 
 _CUDA = "CUDAExecutionProvider"
+_TOO_NEW = re.compile(
+    r"Opset (\d+) is under development.*? is till opset (\d+)"
+    r"|model IR version: (?P<ir>\d+), max supported IR version: (?P<ir_known>\d+)",
+    re.DOTALL,
+)
 _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's name -> numpy's
 
 
@@ -36,6 +42,7 @@ class OnnxRuntimeEngine:
 
     name: ClassVar[str] = "onnxruntime"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    integer_kernels: ClassVar[bool] = True
     file: ClassVar[str] = ENGINE_ONNX
 
     @property
@@ -109,6 +116,14 @@ class OnnxRuntimeEngine:
         try:
             session = ort.InferenceSession(engine, options, providers=self._providers())
         except Exception as problem:  # onnxruntime raises several types of its own
+            if newer := _TOO_NEW.search(str(problem)):
+                had, known = (newer["ir"], newer["ir_known"]) if newer["ir"] else newer.group(1, 2)
+                what = "IR version" if newer["ir"] else "opset"
+                raise BuildFailed(
+                    f"The model is of {what} {had}, and onnxruntime {ort.__version__} knows those"
+                    f" up to {known}.",
+                    remedy="Update onnxruntime, or export the model at an older opset.",
+                ) from None
             raise BuildFailed(
                 f"onnxruntime {ort.__version__} refuses the model ({_first_line(problem)}).",
                 remedy="Check it with 'pagdeploy inspect', or update onnxruntime.",
@@ -143,6 +158,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     """onnxruntime-gpu with its CUDA execution provider: any NVIDIA GPU, no TensorRT needed."""
 
     name: ClassVar[str] = "onnxruntime-cuda"
+    integer_kernels: ClassVar[bool] = False
 
     @property
     def lowerings(self) -> tuple[str, ...]:

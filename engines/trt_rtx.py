@@ -34,6 +34,7 @@ class TensorRtRtxEngine:
 
     name: ClassVar[str] = "tensorrt-rtx"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "fp16", "bf16", "int8")
+    integer_kernels: ClassVar[bool] = False
     file: ClassVar[str] = ENGINE_PLAN
 
     @property

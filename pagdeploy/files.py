@@ -23,9 +23,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the folder does not exist, or `path` is a folder.
     """
-    _require_parent(path)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", remedy="Name a file to write.")
+    require_writable(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -119,6 +117,17 @@ def inside(folder: Path, name: str) -> Path:
         f"{folder} names the file {name!r}, which lies outside of it.",
         remedy="Do not use this artifact; get it again from a source you trust.",
     )
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path that no file can be written to, before the work that would fill it.
+
+    Raises:
+        UsageError: the folder does not exist, or `path` is a folder.
+    """
+    _require_parent(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", remedy="Name a file to write.")
 
 
 def _require_parent(path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from pagdeploy.errors import BuildFailed, UsageError
 from pagdeploy.passes import (
     cast_precision,
+    choose_assigned,
     drop_unused,
     emulate_half,
     fold_batch_norm,
+    fold_lists,
     infer_perforation,
     infer_support,
     insert_quantization,
@@ -22,12 +24,18 @@ from pagdeploy.passes import (
     lower_gate,
     lower_gather,
     lower_native,
+    lower_segaware,
+    move_quantization,
+    quantize_bias,
     recognise_gates,
     recognise_masked_conv,
+    recognise_steps,
     remove_gate_noise,
     share_equal_nodes,
+    skip_images,
     strip_bodies,
     switch_dense,
+    unstack_branches,
     write_plugin_attributes,
 )
 from pagdeploy.precision import Precision
@@ -43,6 +51,9 @@ RECOGNITION: tuple[ModuleType, ...] = (
     strip_bodies,  # first: from here on a body could only disagree with the node
     fold_batch_norm,  # before the masks, which lie behind it, and the precision: one rounding
     remove_gate_noise,
+    recognise_steps,  # before the gates, which are comparisons
+    unstack_branches,  # likewise: it brings their masks to light
+    choose_assigned,
     recognise_gates,
     recognise_masked_conv,
 )
@@ -54,9 +65,14 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         infer_perforation,  # what is left dense, but read only where a mask is set
         insert_quantization,  # before lowering, which takes our nodes apart
         cast_precision,
+        lower_segaware,  # after casting: its distances stay float32
+        skip_images,  # before pixels: what is decided for an image needs no list of them
         switch_dense,  # before gathering, which it keeps for frames that are sparse enough
         lower_gather,
         lower_dense,  # after gather: it takes what is left
+        move_quantization,  # to the products that the two have made
+        quantize_bias,
+        fold_lists,  # of pixels that are the same in every frame
         keep_channels_last,
         share_equal_nodes,  # after both: the convolutions of one selection share its pixel list
         lower_gate,  # after sharing, which keeps gates apart, so that each shows its decision
@@ -67,7 +83,10 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         *RECOGNITION,
         insert_quantization,
         cast_precision,
+        lower_segaware,
         lower_dense,
+        move_quantization,
+        quantize_bias,
         share_equal_nodes,
         lower_gate,
         drop_unused,
@@ -78,6 +97,8 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         infer_perforation,
         insert_quantization,
         cast_precision,
+        lower_segaware,
+        skip_images,
         share_equal_nodes,  # before lowering, which makes one list for each selection
         lower_native,
         lower_gather,
@@ -91,12 +112,14 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         infer_support,  # the others widen their lists of pixels by themselves
         insert_quantization,
         cast_precision,
+        lower_segaware,  # which no plugin computes
         share_equal_nodes,
         write_plugin_attributes,
         drop_unused,
     ),
 }
-_FOR_PRECISION = (insert_quantization, cast_precision)  # 0 rewrites in float32
+# They rewrite nothing in float32.
+_FOR_PRECISION = (insert_quantization, cast_precision, move_quantization, quantize_bias)
 
 
 def lower(
@@ -143,6 +166,34 @@ def lower(
         lowered = _at_opset(lowered, precision)
     # A pass types what it casts; what is lowered after it gets its type from there.
     return onnx.shape_inference.infer_shapes(lowered)
+
+
+def seen_by(
+    lowering: str,
+    model: onnx.ModelProto,
+    precision: Precision = Precision(),  # noqa: B008
+) -> onnx.ModelProto:
+    """The model as a lowering sees it, before our nodes are taken apart: what its layers are held to.
+
+    Args:
+        lowering: A key of `PIPELINES`.
+        model: A portable model.
+        precision: What to compute in, emulated where it is of 16 bits; values keep their names.
+
+    Returns:
+        A model in our ops, in which batch norms are folded and perforation is inferred.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    module = _read(model)
+    passes = PIPELINES[lowering]
+    seen = passes[: passes.index(cast_precision) + 1]
+    run_passes(module, (*seen, drop_unused, emulate_half), precision)
+    result = ir.to_proto(module)
+    if precision.name == "int8":
+        result = _at_opset(result, precision)
+    return onnx.shape_inference.infer_shapes(result)
 
 
 def recognise(model: onnx.ModelProto) -> onnx.ModelProto:

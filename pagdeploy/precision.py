@@ -28,6 +28,9 @@ class Precision:
         keep_fp32: Regular expressions; a node stays float32 if one of them is found in its name,
             in the name of an output, or in that of a weight.
         ranges: What int8 needs: the interval to quantize, by name of the value.
+        integer_kernels: Of int8: write it as onnxruntime's integer kernels on a CPU want it. What
+            is never negative is uint8, every reader of a quantized value reads it rounded, and
+            biases are int32. TensorRT refuses such graphs.
 
     Raises:
         UsageError: the name or an expression cannot be right, int8 comes without ranges, or
@@ -37,6 +40,7 @@ class Precision:
     name: str = "fp32"
     keep_fp32: tuple[str, ...] = ()
     ranges: Ranges | None = None
+    integer_kernels: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in PRECISIONS:

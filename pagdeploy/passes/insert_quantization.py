@@ -30,6 +30,10 @@ As TensorRT wants it: symmetric, one scale per activation, one per output channe
 biases, sums and activations in float32. These stay float32: gates and what leads to them, what
 the user names, and the first and the last layers. They are cheap, of few input or few output
 channels, and an eighth more decisions of the trained example flipped with the first ones in int8.
+
+For integer kernels (`pagdeploy.precision`) what is never negative is uint8, of 255 steps; a base
+has the scale of the result that shows it; biases are whole numbers of the step of their sums; and
+all readers read the rounded value, so that no float32 copy is kept.
 """
 
 from __future__ import annotations
@@ -41,11 +45,21 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pagdeploy.errors import UsageError
-from pagdeploy.graph.edit import FreshNames, constant_of, initializer, insert_behind, skip
+from pagdeploy.graph.edit import (
+    FreshNames,
+    constant_of,
+    initializer,
+    insert_behind,
+    nodes_of,
+    skip,
+)
 from pagdeploy.graph.islands import CONTRACTIONS, gate_heads, matching_nodes
 from pagdeploy.ops import DOMAIN
+from pagdeploy.passes.gathering.regions import is_non_negative
+from pagdeploy.passes.quantize_bias import LARGEST_BIAS, units_of_sums
 from pagdeploy.precision import Precision, Ranges
 
+Array = npt.NDArray[np.generic]
 _STEPS = 127  # int8 without -128, so that a number and its negative are rounded alike
 # Where a weight stands among the inputs, and its axis of output channels.
 _WEIGHTS = {
@@ -70,16 +84,18 @@ def run(model: ir.Model, precision: Precision | None = None) -> int:
     named |= dict.fromkeys(_last_layers(model), "it makes an output")
     named |= dict.fromkeys(gate_heads(model), "a gate decides on it")
     named |= dict.fromkeys(matching_nodes(model, precision.keep_fp32), "--keep-fp32 names it")
-    quantizer = _Quantizer(model, precision.ranges)
-    count = 0
+    quantizer = _Quantizer(model, precision)
+    chosen = []
     for node in [node for node in model.graph if (node.op_type, node.domain) in _WEIGHTS]:
         why = named.get(node) or quantizer.obstacle(node)
         if why:
             skip(node, f"in float32, {why}")
         else:
-            quantizer.quantize(node)
-            count += 1
-    return count
+            chosen.append(node)
+    quantizer.scale([node.inputs[0] for node in chosen])
+    for node in chosen:
+        quantizer.quantize(node)
+    return len(chosen)
 
 
 def _require_known(model: ir.Model, ranges: Ranges) -> None:
@@ -99,7 +115,8 @@ def _first_layers(model: ir.Model) -> set[ir.Node]:
         if raw.isdisjoint(node.inputs):
             continue
         if node.op_type in CONTRACTIONS:
-            found.add(node)
+            if node.inputs[0] in raw:  # not a selection alone
+                found.add(node)
         elif node.op_type not in ("Shape", "Size"):
             raw.update(node.outputs)
     return found
@@ -122,9 +139,11 @@ def _last_layers(model: ir.Model) -> set[ir.Node]:
 class _Quantizer:
     """The rewrite; each activation is quantized once, whoever reads it."""
 
-    def __init__(self, model: ir.Model, ranges: Ranges) -> None:
-        self.model, self.ranges = model, ranges
+    def __init__(self, model: ir.Model, precision: Precision) -> None:
+        self.model, self.integers = model, precision.integer_kernels
+        self.ranges = precision.ranges or {}
         self.quantized: dict[ir.Value, ir.Value] = {}
+        self.operands: dict[ir.Value, tuple[Array, Array]] = {}  # scale and zero point
         self.names = FreshNames(model.graph)
 
     def obstacle(self, node: ir.Node) -> str | None:
@@ -144,6 +163,26 @@ class _Quantizer:
             return "the calibration did not see its input"
         return None
 
+    def scale(self, values: Iterable[ir.Value | None]) -> None:
+        """Choose the scales of the activations that are to be quantized."""
+        stages = {value: [value] for value in values if value is not None}
+        if self.integers:
+            for node in nodes_of(self.model, "PerforatedConv"):
+                # What passes through unchanged is not rounded again.
+                if node.inputs[4] is None:
+                    continue
+                base, output = stages.get(node.inputs[4]), stages.get(node.outputs[0])
+                if base is not None and output is not None and base is not output:
+                    base += output
+                    stages.update(dict.fromkeys(output, base))
+        for value, stage in stages.items():
+            seen = [self.ranges[each.name or ""] for each in stage]
+            largest = np.array(max(max(-low, high) for low, high in seen), np.float32)
+            if self.integers and all(is_non_negative(each) for each in stage):
+                self.operands[value] = _step(largest, 255), np.zeros((), np.uint8)
+            else:
+                self.operands[value] = _step(largest), np.zeros((), np.int8)
+
     def quantize(self, node: ir.Node) -> None:
         index, axis = _WEIGHTS[node.op_type, node.domain]
         if node.attributes.get_int("transB", 0):
@@ -152,22 +191,23 @@ class _Quantizer:
         assert x is not None and w is not None, "obstacle refuses missing operands"
         node.replace_input_with(0, self._activation(x))
         node.replace_input_with(index, self._weight(node, w, axis))
+        if self.integers and len(node.inputs) > index + 1:
+            self._round_bias(node, index + 1)
 
     def _activation(self, x: ir.Value) -> ir.Value:
+        if x in self.quantized.values():
+            return x  # somebody else's rounded value, which all read
         if x not in self.quantized:
-            low, high = self.ranges[x.name or ""]
-            step = _step(np.array(max(-low, high), np.float32))  # scalar
-            operands = [
-                initializer(self.model, step),
-                initializer(self.model, np.zeros((), np.int8)),
-            ]
-            narrow = _node("QuantizeLinear", [x, *operands], ir.DataType.INT8)
+            operands = [initializer(self.model, array) for array in self.operands[x]]
+            narrow = _node("QuantizeLinear", [x, *operands], operands[1].dtype)
             wide = _node("DequantizeLinear", [narrow.outputs[0], *operands], ir.DataType.FLOAT)
             insert_behind(self.model.graph, x, narrow, wide)
             for result, suffix in ((narrow, "quantized"), (wide, "dequantized")):
                 result.name = f"{x.name}/{result.op_type}"
                 result.outputs[0].name = self.names.like(f"{x.name}.{suffix}")
                 result.outputs[0].shape = x.shape
+            if self.integers:
+                _read_rounded(x, wide.outputs[0], narrow)
             self.quantized[x] = wide.outputs[0]
         return self.quantized[x]
 
@@ -190,20 +230,39 @@ class _Quantizer:
         self.model.graph.insert_before(node, dequantize)
         return result
 
+    def _round_bias(self, node: ir.Node, index: int) -> None:
+        """Round a bias to whole units of the sums, so that `quantize_bias` changes no number."""
+        bias = constant_of(node.inputs[index])
+        units = units_of_sums(node.inputs[0], node.inputs[index - 1])
+        if bias is None or bias.dtype != np.float32 or bias.ndim != 1 or units is None:
+            return
+        whole = np.rint(bias.astype(np.float64) / units)
+        if np.all(np.abs(whole) <= LARGEST_BIAS):  # NaN is not
+            rounded = (whole * units).astype(np.float32)
+            node.replace_input_with(index, initializer(self.model, rounded))
 
-def _step(largest: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+
+def _read_rounded(x: ir.Value, rounded: ir.Value, quantize: ir.Node) -> None:
+    """Let everyone read the rounded value, so that no float32 copy has to be kept."""
+    for reader, index in [(use.node, use.idx) for use in x.uses()]:
+        if reader is not quantize and reader.op_type not in ("Shape", "Size"):
+            reader.replace_input_with(index, rounded)
+
+
+def _step(largest: npt.NDArray[np.float32], steps: int = _STEPS) -> npt.NDArray[np.float32]:
     """Distance between neighbouring quantized numbers; anything but 0 is right where all are 0.
 
     As good as 0 is what has no normal step: processors that flush denormals divide by zero then.
     """
-    steps = largest / np.float32(_STEPS)
-    normal = steps >= np.finfo(np.float32).smallest_normal
-    return np.where(normal, steps, np.float32(1)).astype(np.float32)
+    step = largest / np.float32(steps)
+    normal = step >= np.finfo(np.float32).smallest_normal
+    return np.where(normal, step, np.float32(1)).astype(np.float32)
 
 
 def _node(
-    op_type: str, operands: Iterable[ir.Value], dtype: ir.DataType, **attributes: int
+    op_type: str, operands: Iterable[ir.Value], dtype: ir.DataType | None, **attributes: int
 ) -> ir.Node:
     node = ir.node(op_type, list(operands), attributes)
+    assert dtype is not None, "constants have a type"
     node.outputs[0].type = ir.TensorType(dtype)
     return node

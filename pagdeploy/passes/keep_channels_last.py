@@ -36,8 +36,9 @@ After:
     }
 
 Other readers of such a map change its layout themselves, and only if they run: a dense branch, in
-its branch. A gate's 1x1 convolution, which makes a few channels of many, becomes a product of rows,
-so that only its logits are moved.
+its branch. Activations in between are computed channels last, and so is a sum in a branch if one
+summand came so. A gate's 1x1 convolution, which makes a few channels of many, becomes a product of
+rows, so that only its logits are moved.
 """
 
 from __future__ import annotations
@@ -46,12 +47,11 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import Replacement, weights_of
-from pagdeploy.passes.gathering.pixels import ints
-from pagdeploy.passes.gathering.regions import is_pointwise
+from pagdeploy.graph.edit import Replacement, nodes_of, weights_of
+from pagdeploy.passes.gathering.pixels import FIRST, LAST, ints, is_transpose
+from pagdeploy.passes.gathering.regions import is_elementwise, is_pointwise
 from pagdeploy.passes.gathering.rows import Product
 
-_LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # (N, C, H, W) -> (N, H, W, C), and back
 _FEW = 4  # times fewer channels than before: then moving the result is cheap
 
 
@@ -59,19 +59,12 @@ def run(model: ir.Model) -> int:
     """Remove changes of layout; returns how many."""
     for node in [node for node in model.graph if node.op_type == "If"]:
         _hand_over(model.graph, node)
-    count = 0
-    for node in [node for node in model.graph if _transposes(node, _FIRST)]:
-        count += _keep(model, node)
+    count, pending = 0, [node for node in model.graph if is_transpose(node, FIRST)]
+    while pending:
+        count += _keep(model, pending.pop(), pending)
+    for node in [node for node in nodes_of(model, "Transpose", "") if is_transpose(node, LAST)]:
+        count += _move_up(node)
     return count
-
-
-def _transposes(node: ir.Node | None, perm: Sequence[int]) -> bool:
-    return (
-        node is not None
-        and node.op_type == "Transpose"
-        and not node.domain
-        and tuple(node.attributes.get_ints("perm", ())) == perm
-    )
 
 
 def _hand_over(graph: ir.Graph, node: ir.Node) -> None:
@@ -80,7 +73,7 @@ def _hand_over(graph: ir.Graph, node: ir.Node) -> None:
     if len(node.outputs) != 1 or not any(_inside(branch) for branch in branches):
         return
     (y,) = node.outputs
-    if not any(_transposes(use.node, _LAST) for use in y.uses()):
+    if not _wanted_last(y):
         return
     for branch in branches:
         if inside := _inside(branch):
@@ -90,51 +83,80 @@ def _hand_over(graph: ir.Graph, node: ir.Node) -> None:
                 branch.remove(moved, safe=True)
         else:
             result = branch.outputs[0]
-            branch.append(_transpose(result, _LAST, f"{result.name}/last"))
+            branch.append(_transpose(result, LAST, f"{result.name}/last"))
             branch.outputs[0] = branch[-1].outputs[0]
-    first = _transpose(y, _FIRST, f"{y.name}/first")
+    _change_behind(graph, node)
+
+
+def _wanted_last(value: ir.Value) -> bool:
+    """Whether somebody wants a map channels last, perhaps behind activations."""
+    return any(
+        is_transpose(use.node, LAST)
+        or (is_elementwise(use.node) and _wanted_last(use.node.outputs[0]))
+        for use in value.uses()
+    )
+
+
+def _change_behind(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """Give a node's readers channels first of what it now makes channels last."""
+    (y,) = node.outputs
+    first = _transpose(y, FIRST, f"{y.name}/first")
     graph.insert_after(node, first)
     ir.convenience.replace_all_uses_with(y, first.outputs[0], replace_graph_outputs=True)
     first.replace_input_with(0, y)
     result = first.outputs[0]
     result.type, result.shape, result.name = y.type, y.shape, y.name
     y.name = f"{y.name}/last"
-    y.shape = None if y.shape is None else ir.Shape([y.shape[axis] for axis in _LAST])
+    y.shape = None if y.shape is None else ir.Shape([y.shape[axis] for axis in LAST])
+    return first
 
 
 def _inside(branch: ir.Graph) -> ir.Value | None:
     """The branch's result channels last, if that is what it is made of."""
     producer = branch.outputs[0].producer()
-    if producer is None or not _transposes(producer, _FIRST):
+    if producer is None or not is_transpose(producer, FIRST):
         return None
     inside = producer.inputs[0]
     maker = None if inside is None else inside.producer()
     return inside if maker is not None and maker.graph is branch else None
 
 
-def _keep(model: ir.Model, first: ir.Node) -> int:
-    """Serve the readers of a map that came channels last; returns how many need no change."""
+def _keep(model: ir.Model, first: ir.Node, pending: list[ir.Node]) -> int:
+    """Serve the readers of a map that came channels last; returns how many need no change.
+
+    Args:
+        model: Owns it.
+        first: Its change of layout.
+        pending: Gets those that are still to be looked at.
+    """
     (last,), (value,) = first.inputs, first.outputs
     assert last is not None, "a Transpose has an input"
     count, own = 0, dict[ir.Graph, ir.Value]()
     for reader in list(dict.fromkeys(use.node for use in value.uses())):
         (result, *_), graph = reader.outputs, reader.graph
         assert graph is not None, "a reader lies in a graph"
-        if _transposes(reader, _LAST) and not result.is_graph_output():
-            ir.convenience.replace_all_uses_with(result, last)
+        if is_transpose(reader, LAST) and (not result.is_graph_output() or _may_end(graph, last)):
+            if result.is_graph_output():
+                last.name, result.name = result.name, last.name
+                last.type, last.shape = result.type, result.shape
+            ir.convenience.replace_all_uses_with(result, last, replace_graph_outputs=True)
             graph.remove(reader, safe=True)
             count += 1
         elif reader.op_type == "Shape" and (axis := _one_axis(reader)) is not None:
             reader.replace_input_with(0, last)
-            place = _LAST.index(axis)
+            place = LAST.index(axis)
             reader.attributes["start"] = ir.AttrInt64("start", place)
             reader.attributes["end"] = ir.AttrInt64("end", place + 1)
+        elif is_elementwise(reader) and graph is model.graph and _wanted_last(result):
+            reader.replace_input_with(0, last)
+            pending.append(_change_behind(graph, reader))
+            count += 1
         elif _makes_few(reader) and graph is model.graph:
             _multiply_rows(model, reader, last)
             count += 1
         elif graph is not model.graph:
             if graph not in own:
-                transpose = _transpose(last, _FIRST, f"{graph.name}/{value.name}")
+                transpose = _transpose(last, FIRST, f"{graph.name}/{value.name}")
                 graph.insert_before(graph[0], transpose)
                 own[graph] = transpose.outputs[0]
             for index, operand in enumerate(reader.inputs):
@@ -143,6 +165,58 @@ def _keep(model: ir.Model, first: ir.Node) -> int:
     if not value.uses() and not value.is_graph_output():
         model.graph.remove(first, safe=True)
     return count
+
+
+def _may_end(graph: ir.Graph, value: ir.Value) -> bool:
+    """Whether a value may become an output of a graph under another name."""
+    node = value.producer()
+    return node is not None and node.graph is graph and not value.is_graph_output()
+
+
+def _move_up(last: ir.Node) -> int:
+    """Add channels last if a summand comes so; returns 1 if it is done.
+
+    A dense branch then changes the layout right at its convolutions only, where onnxruntime lays
+    out their operands anyway.
+    """
+    behind = [last]  # the sum
+    while (node := _maker(behind[0])) is not None and is_elementwise(node):
+        behind.insert(0, node)
+    if node is None or node.op_type != "Add" or node.domain:
+        return 0
+    makers = [None if value is None else value.producer() for value in node.inputs]
+    came_last = [is_transpose(maker, FIRST) for maker in makers]
+    have_four_axes = [maker is not None and maker.op_type == "Conv" for maker in makers]
+    if not any(came_last) or not all(map(any, zip(came_last, have_four_axes, strict=True))):
+        return 0
+    graph = node.graph
+    assert graph is not None, "it lies beside what reads it"
+    for index, maker in enumerate(makers):
+        assert maker is not None, "a Conv or a Transpose"
+        if came_last[index]:
+            node.replace_input_with(index, maker.inputs[0])
+        else:
+            (summand,) = maker.outputs
+            transpose = _transpose(summand, LAST, f"{summand.name}/last")
+            graph.insert_before(node, transpose)
+            node.replace_input_with(index, transpose.outputs[0])
+    for moved in (node, *behind[:-1]):
+        (value,) = moved.outputs
+        value.shape = None if value.shape is None else ir.Shape([value.shape[a] for a in LAST])
+    (y,), (result,) = last.outputs, moved.outputs
+    ir.convenience.replace_all_uses_with(y, result, replace_graph_outputs=True)
+    graph.remove(last, safe=True)
+    result.name, y.name = y.name, result.name
+    return 1
+
+
+def _maker(reader: ir.Node) -> ir.Node | None:
+    """What makes a node's first operand for this node alone, in its graph."""
+    value = reader.inputs[0]
+    node = None if value is None else value.producer()
+    if value is None or node is None or node.graph is not reader.graph:
+        return None
+    return node if len(value.uses()) == 1 and not value.is_graph_output() else None
 
 
 def _one_axis(node: ir.Node) -> int | None:
@@ -171,7 +245,7 @@ def _multiply_rows(model: ir.Model, node: ir.Node, last: ir.Value) -> None:
     size = put.op("Shape", last, start=0, end=3)
     full = put.op("Concat", size, ints(product.out), axis=0)
     result = put.op("Reshape", product(put, rows), full)  # (N, H, W, Co)
-    put.finish(put.op("Transpose", result, perm=list(_FIRST)))
+    put.finish(put.op("Transpose", result, perm=list(FIRST)))
 
 
 def _transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:

@@ -18,7 +18,8 @@ After:
     }
 
 A gate is never merged with another one, even if they decide alike: the verifier finds each by the
-name of its selection. Nor is an operator that draws random numbers.
+name of its selection. Nor is an operator that draws random numbers, nor a DequantizeLinear: when
+several read one, onnxruntime copies it for each, and 1.16 forgets the axis of the copy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import onnx_ir.passes.common as common
 from pagdeploy.graph.edit import nodes_of
 from pagdeploy.ops import DOMAIN
 
-_KEPT = (("PAGGate", DOMAIN), ("Bernoulli", ""), ("Dropout", ""))
+_KEPT = (("PAGGate", DOMAIN), ("Bernoulli", ""), ("Dropout", ""), ("DequantizeLinear", ""))
 _MARK = "pagdeploy_kept"  # an attribute that tells nodes apart while they are compared
 
 

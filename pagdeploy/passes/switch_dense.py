@@ -65,16 +65,24 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from pagdeploy.graph.choice import choice_of
+from pagdeploy.graph.choice import Choice, choice_of, choose
 from pagdeploy.graph.edit import Branch, Nodes, Operand, Replacement, constant_of, skip
 from pagdeploy.ops import DOMAIN, Mode
-from pagdeploy.passes.gathering.pixels import Geometry, output_size, size_of
-from pagdeploy.passes.gathering.regions import Region, find_regions
+from pagdeploy.passes.gathering.pixels import (
+    FIRST,
+    LAST,
+    Geometry,
+    is_transpose,
+    output_size,
+    size_of,
+)
+from pagdeploy.passes.gathering.regions import Region, find_regions, is_elementwise
 from pagdeploy.passes.gathering.rows import Product
 from pagdeploy.passes.lower_dense import choose_active, compute
 
-_ADDS = 0.75  # alone, between two changes of layout
+_ADDS = 0.65  # alone, between two changes of layout
 _ADDS_IN_A_ROW = 1.0  # the dense side would have to change the layout, so it has to be worth it
+_SMALL = 2**20  # bytes of a map whose layout is changed in the cache
 _LEAST, _MOST = 0.3, 0.9
 # What gathering costs, in the time of so many products: per result, per frame, and per product.
 _MOVING, _STARTING, _MULTIPLYING = 100, 30e6, 1.3
@@ -84,15 +92,20 @@ _INT32, _FLOAT = int(ir.DataType.INT32), int(ir.DataType.FLOAT)
 def run(model: ir.Model) -> int:
     """Put a switch around each region that may be gathered; returns how many."""
     count, regions = 0, find_regions(model)
-    made = {region.last.outputs[0] for region in regions}
-    read = {region.source for region in regions}
+    made = {region.last for region in regions}
+    read = {region.nodes[0] for region in regions}
     thresholds = [
-        _threshold(region, in_a_row=region.source in made or region.last.outputs[0] in read)
+        _threshold(region, in_a_row=_comes_last(region, made) or _goes_last(region, read))
         for region in regions
     ]
     for region, threshold in zip(regions, thresholds, strict=True):
         why_not = _obstacle(model, region)
-        if threshold > 1:
+        if (share := _constant_share(region)) is not None:
+            why_not = f"{share:.0%} of its pixels are active in every frame"
+            if share >= threshold:
+                for node in region.convs:
+                    choose(node, Choice("dense"))
+        elif threshold > 1:
             why_not = "it is always to be gathered"
         if why_not:
             skip(region.last, f"without a switch, {why_not}")
@@ -118,20 +131,51 @@ def _obstacle(model: ir.Model, region: Region) -> str | None:
     return None
 
 
+def _constant_share(region: Region) -> float | None:
+    """The share of active pixels if it is the same in every frame."""
+    value = region.last.inputs[1]
+    node = None if value is None else value.producer()
+    repeated = node is not None and node.op_type == "Expand" and not node.domain
+    selection = constant_of(node.inputs[0] if repeated and node is not None else value)
+    branches = [node.attributes.get_int("branch") for node in region.branches]
+    return None if selection is None else float(np.isin(selection, branches).mean())
+
+
 def _weights(region: Region) -> list[ir.Value]:
     return [value for node in region.convs for value in node.inputs[2:4] if value is not None]
+
+
+def _comes_last(region: Region, made: set[ir.Node]) -> bool:
+    """Whether what a region reads comes channels last, as another region makes it."""
+    node = region.source.producer()
+    while node is not None and is_elementwise(node):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return node in made or is_transpose(node, FIRST)
+
+
+def _goes_last(region: Region, read: set[ir.Node]) -> bool:
+    """Whether a reader of the result wants it channels last, as another region reads it."""
+    pending = [region.last]
+    while pending:
+        for node, _ in pending.pop().outputs[0].uses():
+            if node in read or is_transpose(node, LAST):
+                return True
+            if is_elementwise(node):
+                pending.append(node)
+    return False
 
 
 def _threshold(region: Region, *, in_a_row: bool) -> float:
     threshold = choice_of(region.last).threshold
     if threshold is not None:
         return threshold
-    if region.last.attributes.get_int("mode") == Mode.ADD:
-        return _ADDS_IN_A_ROW if in_a_row else _ADDS
-    product, output = Product.of(region.last), region.last.outputs[0].shape
-    depth = product.matrix.shape[1]  # products per result
+    output = region.last.outputs[0].shape
     numbers = [size for size in output or () if isinstance(size, int)]
-    starting = _STARTING / (depth * prod(numbers)) if len(numbers) == 4 else 0.0
+    values = prod(numbers) if len(numbers) == 4 else float("inf")
+    if region.last.attributes.get_int("mode") == Mode.ADD:
+        return _ADDS_IN_A_ROW if in_a_row and 4 * values > _SMALL else _ADDS
+    depth = Product.of(region.last).matrix.shape[1]  # products per result
+    starting = _STARTING / (depth * values)
     density = float(1 - _MOVING / depth - starting) / _MULTIPLYING
     return min(max(density, _LEAST), _MOST)
 

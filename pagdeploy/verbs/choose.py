@@ -86,7 +86,9 @@ def choose_lowerings(
     module = ir.from_proto(onnx.shape_inference.infer_shapes(marked))
     for rewrite in (strip_bodies, fold_batch_norm):  # as every lowering begins
         rewrite.run(module)
-    regions = [r for r in find_regions(module) if _name(r.last.inputs[1]) in selections]
+    # What is decided for a whole image is skipped or dense, image by image: there is no choice.
+    per_pixel = {name for name, found in selections.items() if found[0].shape[2:] != (1, 1)}
+    regions = [r for r in find_regions(module) if _name(r.last.inputs[1]) in per_pixel]
     folded = ir.to_proto(module)
     _, shapes = known_shapes(folded, {name: array.shape for name, array in requests[0].items()})
     bench = _Bench(folded, shapes, engine)

@@ -139,7 +139,8 @@ def settle_precision(
         data = inputs if job.calibration is None else job.calibration
         ranges = calibrate(portable, data, progress=silent)
     intervals = {name: seen.interval for name, seen in ranges.items()}
-    precision = Precision(job.precision, job.keep_fp32, intervals or None)
+    integers = job.precision == "int8" and job.engine.integer_kernels
+    precision = Precision(job.precision, job.keep_fp32, intervals or None, integers)
     warnings = precision_warnings(portable, ranges, precision)
     more = len(warnings) - _WARNINGS_SHOWN
     notes = [warning.message for warning in warnings[:_WARNINGS_SHOWN]]

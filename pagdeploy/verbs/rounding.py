@@ -24,6 +24,8 @@ def settle(
     precision: str,
     keep_fp32: Sequence[str] = (),
     calibration: Arrays | None = None,
+    *,
+    integer_kernels: bool = False,
 ) -> Precision:
     """The precision that is asked for, with the ranges that int8 needs.
 
@@ -39,7 +41,7 @@ def settle(
     if precision == "int8" and calibration is not None:
         seen = calibrate(portable, calibration)
         ranges = {name: value.interval for name, value in seen.items()}
-    return Precision(precision, tuple(keep_fp32), ranges)
+    return Precision(precision, tuple(keep_fp32), ranges, integer_kernels)
 
 
 def in_precision(portable: onnx.ModelProto, precision: Precision) -> onnx.ModelProto | None:
@@ -73,13 +75,16 @@ def built_precision(bundle: Bundle) -> Precision:
     Raises:
         IncompatibleArtifact: there is no such precision, or the calibration is damaged.
     """
+    from pagdeploy.engines import engine_named
+
     info = bundle.manifest.engine
     ranges = None
     if info.calibration is not None:
         seen = read_ranges(bundle.file(info.calibration))
         ranges = {name: value.interval for name, value in seen.items()}
     try:
-        return Precision(info.precision, tuple(info.keep_fp32), ranges)
+        integers = info.precision == "int8" and engine_named(info.flavour).integer_kernels
+        return Precision(info.precision, tuple(info.keep_fp32), ranges, integers)
     except UsageError as problem:
         raise _contradiction(bundle, problem) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -102,6 +103,36 @@ def bottleneck(
         {"y": image},
         initializers=[numpy_helper.from_array(v.astype(dtype), k) for k, v in weights.items()],
     )
+
+
+def between_layouts(model: onnx.ModelProto, around: str | None = None) -> onnx.ModelProto:
+    """A model of x -> y that gets and gives channels last.
+
+    Args:
+        model: Channels first; changed.
+        around: An activation inside of the changes of layout, at both ends.
+    """
+    perms = {"x": [0, 3, 1, 2], "y": [0, 2, 3, 1]}
+    for node in model.graph.node:
+        node.input[:] = ["x/in" if name == "x" else name for name in node.input]
+        node.output[:] = ["y/out" if name == "y" else name for name in node.output]
+    first = [helper.make_node("Transpose", ["x"], ["x/first"], perm=perms["x"])]
+    last = [helper.make_node("Transpose", ["y/first"], ["y"], perm=perms["y"])]
+    first.append(helper.make_node(around or "Identity", ["x/first"], ["x/in"]))
+    last.insert(0, helper.make_node(around or "Identity", ["y/out"], ["y/first"]))
+    nodes = [*first, *model.graph.node, *last]
+    if around is None:
+        nodes = [node for node in nodes if node.op_type != "Identity"]
+        for node in nodes:
+            node.input[:] = ["x/first" if name == "x/in" else name for name in node.input]
+            node.output[:] = ["y/first" if name == "y/out" else name for name in node.output]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        dims = [copy.deepcopy(dim) for dim in value.type.tensor_type.shape.dim]
+        del value.type.tensor_type.shape.dim[:]
+        value.type.tensor_type.shape.dim.extend(dims[axis] for axis in perms["y"])
+    return model
 
 
 def choosing(model: onnx.ModelProto, choice: Choice) -> onnx.ModelProto:

@@ -92,6 +92,27 @@ def test_nothing_but_active_pixels_exists_between_the_convolutions():
     assert ops.count("NonZero") == 2, "the active pixels and their support"
 
 
+@pytest.mark.parametrize("shape", [("n", "h", "w"), (1, 300, 300), (1, 9, 9)])
+def test_a_large_frame_decides_how_its_sums_come_to_their_places(shape):
+    model = choosing(bottleneck(shape=shape), FORMS["auto"])
+    ops = operators(check(model, feed_of("few", (1, 300, 300) if 300 in shape else (1, 9, 9))))
+    assert ops.count("If") == ops.count("ScatterND") == (0 if shape[1] == 9 else 1)
+    assert ops.count("NonZero") == 2, "both ways share the list"
+
+
+@pytest.mark.parametrize("why", ["16 bits", "may be negative", "8 bits elsewhere"])
+def test_no_branches_where_they_are_not_safe(why):
+    model = bottleneck(
+        dtype="float16" if why == "16 bits" else "float32", proven=why != "may be negative"
+    )
+    if why == "8 bits elsewhere":
+        model.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["narrow"]))
+        step = numpy_helper.from_array(np.array(0.1, np.float32), "step")
+        model.graph.initializer.append(step)
+        model.graph.output.append(helper.make_tensor_value_info("narrow", TensorProto.UINT8, None))
+    assert "If" not in operators(lowered(choosing(model, FORMS["auto"])))
+
+
 @pytest.mark.parametrize("group", [2, 4])
 def test_groups(group):
     ops = operators(check(choosing(bottleneck(group=group), FORMS["gather"]), feed_of("many")))

@@ -8,10 +8,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pagdeploy.graph.choice import Choice
+from pagdeploy.graph.read import graphs_of
 from pagdeploy.passes import keep_channels_last
 from tests.compare import assert_close
 from tests.models import model_of, op_node, run_onnxruntime
-from tests.passes.blocks import PASSES, choosing, expected, lowered, operators
+from tests.passes.blocks import (
+    PASSES,
+    between_layouts,
+    bottleneck,
+    choosing,
+    expected,
+    lowered,
+    operators,
+)
 
 
 def chain(blocks: int, *, channels: int = 8, shape=("n", "h", "w")) -> onnx.ModelProto:
@@ -72,6 +81,39 @@ def test_features_change_their_layout_at_the_ends_only(threshold):
     feed = {"x": np.random.default_rng(1).standard_normal((1, 8, 5, 6), np.float32)}
     one, other = (run_onnxruntime(each, feed)[0] for each in (with_pass, without))
     assert_close(one, other, 1e-5)
+
+
+@pytest.mark.parametrize("around", [None, "Relu", "HardSwish", "Softmax"])
+@pytest.mark.parametrize("threshold", [1.0, 2.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_what_came_channels_last_stays_so_behind_activations(share, threshold, around):
+    model = between_layouts(bottleneck(shape=(2, 7, 9)), around)
+    choosing(model, Choice("auto", threshold))
+    rng = np.random.default_rng(1)
+    selection = (rng.random((2, 1, 7, 9)) < share).astype(np.int32)
+    feed = {"x": rng.standard_normal((2, 7, 9, 6), np.float32), "s": selection}
+    result = lowered(model)
+    assert_close(run_onnxruntime(result, feed)[0], expected(model, feed), 1e-5)
+    kinds = [node.op_type for node in result.graph.node]
+    gathering = next((graph for graph in graphs_of(result) if "gather" in graph.name), result.graph)
+    inside = [node.op_type for node in gathering.node]
+    if around == "Softmax":  # along an axis
+        assert "Transpose" in kinds
+    else:
+        assert "Transpose" not in kinds + inside
+
+
+def test_a_dense_branch_adds_channels_last():
+    """So that only what convolutions read and make is moved, which onnxruntime does on the way."""
+    model = choosing(between_layouts(bottleneck(shape=(2, 7, 9))), Choice("auto", 1.0))
+    (dense,) = [graph for graph in graphs_of(lowered(model)) if "dense" in graph.name]
+    made = {name: node.op_type for node in dense.node for name in node.output}
+    readers = {name: node.op_type for node in dense.node for name in node.input}
+    moved = [node for node in dense.node if node.op_type == "Transpose"]
+    assert len(moved) == 2 and dense.output[0].name in made
+    for node in moved:
+        assert "Conv" in (made.get(node.input[0]), readers.get(node.output[0]))
+    assert made[dense.output[0].name] == "Relu"
 
 
 def test_logits_and_selections_keep_their_names_at_the_top():

@@ -28,7 +28,13 @@ PASSES = [
 ]
 
 # What a pass is told, and the scale-free error of one that rounds.
-ARGUMENTS = {"insert_quantization": [Precision("int8", ranges={"a": (-127 / 32, 127 / 32)})]}
+RANGES = {"a": (-127 / 32, 127 / 32)}
+INTEGERS = Precision("int8", ranges=RANGES, integer_kernels=True)
+ARGUMENTS = {
+    "insert_quantization": [Precision("int8", ranges=RANGES)],
+    "move_quantization": [INTEGERS],
+    "quantize_bias": [INTEGERS],
+}
 ROUNDING = {"cast_precision": 1e-3, "emulate_half": 1e-3, "insert_quantization": 1e-2}
 
 # What is meant to compute something else.

@@ -14,7 +14,15 @@ from pagdeploy.graph.read import graphs_of
 from pagdeploy.passes import switch_dense
 from tests.compare import assert_close
 from tests.models import run_onnxruntime
-from tests.passes.blocks import PASSES, bottleneck, choosing, expected, lowered, operators
+from tests.passes.blocks import (
+    PASSES,
+    between_layouts,
+    bottleneck,
+    choosing,
+    expected,
+    lowered,
+    operators,
+)
 from tests.passes.test_gathering import feed_of, pool
 
 
@@ -78,10 +86,11 @@ def test_no_switch_says_why(why, caplog):
     assert ops.count("Gemm") > 0
 
 
-def test_weights_are_kept_twice_and_those_of_the_last_convolution_three_times():
+@pytest.mark.parametrize("form", ["gather", "gather-add", "auto"])
+def test_weights_are_kept_twice_and_those_of_the_last_convolution_three_times(form):
     model = bottleneck(channels=64, inner=32)
     size = sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
-    result = lowered(choosing(model, Choice("gather", 0.5)))
+    result = lowered(choosing(model, Choice(form, 0.5)))
     kept = sum(
         numpy_helper.to_array(tensor).nbytes
         for graph in graphs_of(result)
@@ -136,3 +145,18 @@ def test_images_that_are_all_active_are_dense(threshold):
         feed["s"] = np.array(decisions, np.int32).reshape(2, 1, 1, 1)
         assert side_of(lowered(model), feed) == side
         assert_close(run_onnxruntime(lowered(model), feed)[0], expected(model, feed), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_small"), [((7, 7), True), ((56, 56), False), (("h", "w"), False)]
+)
+@pytest.mark.parametrize("around", ["Relu", None])
+def test_between_changes_of_layout_only_small_maps_are_dense_before_all_is_active(
+    around, size, is_small
+):
+    """Those that lie in the cache: of all others, the dense side would move every value twice."""
+    model = between_layouts(bottleneck(channels=128, shape=(1, *size)), around)
+    result = lowered(model)
+    limits = [numpy_helper.to_array(t) for t in result.graph.initializer if t.data_type == 1]
+    assert (0.65 in [round(float(value), 6) for value in limits if value.ndim == 0]) == is_small
+    assert "If" in [node.op_type for node in result.graph.node]

@@ -5,6 +5,7 @@ The bounds are those of `check.compare`; what was measured stands beside the ass
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pagdeploy.check.compare import NETWORK_BOUNDS, NETWORK_RMS_BOUNDS
+from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, NETWORK_RMS_BOUNDS
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
 from pagdeploy.verbs.calibrate import calibrate
@@ -105,6 +106,18 @@ def in_int8(networks, images) -> dict[str, Precision]:
         name: Precision("int8", ranges={key: value.interval for key, value in found.items()})
         for name, found in seen.items()
     }
+
+
+@pytest.mark.parametrize("lowering", ["gather", "dense"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_integer_kernels_are_within_the_bounds_of_int8(networks, in_int8, images, name, lowering):
+    precision = replace(in_int8[name], integer_kernels=True)
+    verdict = verified(networks[name], lowering, precision, images[1:])
+    assert verdict.passed, verdict.reason
+    # A sum between two steps falls on the other one where integers are summed instead of floats.
+    assert max(branch.error for branch in verdict.branches) <= LOWERING_BOUNDS["int8"]
+    # Values that are never negative have twice as many steps.
+    assert max(output.rms for output in verdict.outputs) <= NETWORK_RMS_BOUNDS["int8"] / 4
 
 
 @pytest.mark.parametrize("lowering", ["gather", "dense"])

@@ -6,7 +6,7 @@ runtime computes the tables once, when it loads the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from pagdeploy.graph.edit import Nodes
 
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # (N, C, H, W) -> (N, H, W, C), and back
 _INT32 = int(ir.DataType.INT32)
 _BOOL = int(ir.DataType.BOOL)
 _FLOAT = int(ir.DataType.FLOAT)
@@ -118,6 +119,23 @@ def listed(put: Nodes, mask: ir.Value) -> Pixels:
     return Pixels(mask, put.op("Reshape", put.op("NonZero", flat), ints(-1)))
 
 
+def coordinates(put: Nodes, size: Size) -> ir.Value:
+    """int64 (N H W, 3): image, line and column of each pixel."""
+    count = put.op("Mul", size.batch, put.op("Mul", size.height, size.width))
+    pixels = _range(put, np.array(0, np.int64), count, np.array(1, np.int64))
+    lines = put.op("Div", pixels, size.width)
+    images = put.op("Div", lines, size.height)
+    columns = put.op("Sub", pixels, put.op("Mul", lines, size.width))
+    lines = put.op("Sub", lines, put.op("Mul", images, size.height))
+    parts = [put.op("Unsqueeze", part, ints(1)) for part in (images, lines, columns)]
+    return put.op("Concat", *parts, axis=1)
+
+
+def share(put: Nodes, mask: ir.Value) -> ir.Value:
+    """float (): how much of a mask is set."""
+    return put.op("ReduceMean", put.op("Cast", mask, to=_FLOAT), keepdims=0)
+
+
 def places(put: Nodes, pixels: Pixels) -> ir.Value:
     """int32 (N H W,): a pixel's place in the list, counted from 1; 0 where it is not active."""
     active = put.op("Cast", put.op("Reshape", pixels.mask, ints(-1)), to=_INT32)
@@ -194,6 +212,16 @@ def same(one: Iterable[int | ir.SymbolicDim], other: Iterable[int | ir.SymbolicD
     one = list(one)
     named = all(isinstance(size, int) or size.value is not None for size in one)
     return named and one == list(other)
+
+
+def is_transpose(node: ir.Node | None, perm: Sequence[int]) -> bool:
+    """Whether a node is a Transpose that permutes axes so."""
+    return (
+        node is not None
+        and node.op_type == "Transpose"
+        and not node.domain
+        and tuple(node.attributes.get_ints("perm", ())) == perm
+    )
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ _NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Abs", 
 _KEEPS_SIGN = frozenset(
     "AveragePool Cast GlobalAveragePool Identity MaxPool Reshape Transpose".split()
 )
+_ROUNDS = ("QuantizeLinear", "DequantizeLinear")  # with one scale; they keep zero zero
 _DEEPEST = 32  # producers looked at for a proof
 
 
@@ -30,7 +31,8 @@ class Region:
     Attributes:
         head: Plain 1x1 convolutions and activations that only the region reads: they are computed
             where its first convolution reads.
-        inner: Convolutions over one selection and zero elsewhere, each read by the next one alone.
+        inner: Convolutions over one selection and zero elsewhere, each read by the next one alone;
+            and between them what rounds to 8 bits.
         branches: The convolutions that make the output. One; or several over one selection, each
             the base of the next, of which every pixel takes one at most.
         adds_to_non_negative: The output's base is proven to be at least zero.
@@ -44,12 +46,12 @@ class Region:
     @property
     def convs(self) -> tuple[ir.Node, ...]:
         """Every PerforatedConv, in order."""
-        return self.inner + self.branches
+        return tuple(node for node in self.inner if node.domain == DOMAIN) + self.branches
 
     @property
     def nodes(self) -> tuple[ir.Node, ...]:
         """Every node, in order."""
-        return self.head + self.convs
+        return self.head + self.inner + self.branches
 
     @property
     def last(self) -> ir.Node:
@@ -114,6 +116,8 @@ def _region_that_ends_with(node: ir.Node) -> Region:
     head: list[ir.Node] = []
     if len(branches) == 1:
         inner = _walk_back(node, 0, _is_inner)[:-1]
+        while inner and inner[0].domain != DOMAIN:
+            del inner[0]  # it rounds what others than the region make
         first = inner[0] if inner else node
         if _keeps_size(first):
             head = _walk_back(first, 0, _is_pixel_local)[:-1]
@@ -167,13 +171,23 @@ def _is_other_branch(node: ir.Node, behind: Sequence[ir.Node]) -> bool:
 
 
 def _is_inner(node: ir.Node, behind: Sequence[ir.Node]) -> bool:
-    return (
+    reader = next(node for node in behind if node.domain == DOMAIN)
+    return _rounds(node) or (
         _is_ours(node)
         and _replaces(node)
         and is_zero(node.inputs[4])
-        and node.inputs[1] is behind[0].inputs[1]
-        and _branch(node) == _branch(behind[0])
-        and _keeps_size(behind[0])
+        and node.inputs[1] is reader.inputs[1]
+        and _branch(node) == _branch(reader)
+        and _keeps_size(reader)
+    )
+
+
+def _rounds(node: ir.Node) -> bool:
+    constants = [constant_of(operand) for operand in node.inputs[1:]]
+    return (
+        node.op_type in _ROUNDS
+        and not node.domain
+        and all(array is not None and array.ndim == 0 for array in constants)
     )
 
 
@@ -184,6 +198,16 @@ def _keeps_size(node: ir.Node) -> bool:
     reach = [dilations[axis] * (kernel[axis] - 1) for axis in range(2)]
     return set(strides) == {1} and all(
         pads[axis] + pads[axis + 2] == reach[axis] for axis in range(2)
+    )
+
+
+def is_elementwise(node: ir.Node) -> bool:
+    """Whether a node computes each value of its only output from one value of its first input."""
+    constants = [constant_of(operand) for operand in node.inputs[1:]]
+    return (
+        node.op_type in _POINTWISE
+        and not node.domain
+        and all(constant is not None for constant in constants)
     )
 
 
@@ -201,7 +225,16 @@ def _is_pixel_local(node: ir.Node, _: Sequence[ir.Node]) -> bool:
             and node.attributes.get_int("group", 1) == 1
             and is_pointwise(node)
         )
-    return node.op_type in _POINTWISE
+    return node.op_type in _POINTWISE or _rounds(node)
+
+
+def _rounded(node: ir.Node) -> ir.Value | None:
+    """What a DequantizeLinear of a QuantizeLinear with the same operands rounds."""
+    narrow = node.inputs[0] if node.op_type == "DequantizeLinear" and not node.domain else None
+    quantize = None if narrow is None else narrow.producer()
+    if quantize is None or quantize.op_type != "QuantizeLinear" or quantize.domain:
+        return None
+    return quantize.inputs[0] if quantize.inputs[1:] == node.inputs[1:] else None
 
 
 def is_non_negative(value: ir.Value | None) -> bool:
@@ -221,6 +254,8 @@ def is_non_negative(value: ir.Value | None) -> bool:
             pending.append(node.inputs[0])
         elif node.op_type in ("Add", "Where") and not node.domain:
             pending += node.inputs[-2:]
+        elif rounded := _rounded(node):
+            pending.append(rounded)
         elif node.op_type == "If":
             position = list(node.outputs).index(value) if value is not None else 0
             branches = (attribute.as_graph() for attribute in node.attributes.values())

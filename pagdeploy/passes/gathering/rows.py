@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import Nodes, constant_of, weights_of
+from pagdeploy.graph.edit import Nodes, Operand, constant_of, weights_of
 from pagdeploy.passes.gathering.pixels import (
     Geometry,
     Pixels,
@@ -61,6 +61,12 @@ class Listed:
         """(n, C)."""
         return self.parts[0] if len(self.parts) == 1 else put.op("Concat", *self.parts, axis=0)
 
+    def with_ones(self, put: Nodes, dtype: np.dtype[np.generic]) -> ir.Value:
+        """(n, C + 1): the rows, and a column of ones."""
+        shape = put.op("Concat", put.op("Shape", self.pixels.rows), ints(1), axis=0)
+        ones = put.op("Expand", np.ones((1, 1), dtype), shape)
+        return put.op("Concat", self.rows(put), ones, axis=1)
+
     def behind(self, put: Nodes, row: Array) -> ir.Value:
         """(1 + n, C): the rows behind another one, which the place 0 means."""
         return put.op("Concat", row, *self.parts, axis=0)
@@ -69,31 +75,52 @@ class Listed:
 class Product:
     """The weights of a convolution as matrices, ready for rows of a few or of all taps."""
 
-    def __init__(self, weight: Array, bias: Array, group: int) -> None:
+    def __init__(self, weight: Array, bias: Array, group: int, steps: Array | None = None) -> None:
+        """Args: what a convolution has; with `steps`, the weight is int8, in such units."""
         self.out, self.group = weight.shape[0], group
         self.channels, self.taps = weight.shape[1] * group, prod(weight.shape[2:])
         # (Co, C/g, kh, kw) -> (g, T C/g, Co/g): rows in the order in which taps are gathered.
         grouped = weight.reshape(group, self.out // group, -1, self.taps)
         matrix = grouped.transpose(0, 3, 2, 1).reshape(group, -1, self.out // group)
-        self.matrix, self.bias = np.ascontiguousarray(matrix), bias
-        self.zeros = np.zeros((1, self.channels), weight.dtype)
+        self.matrix, self.bias, self.steps = np.ascontiguousarray(matrix), bias, steps
+        self.zeros = np.zeros((1, self.channels), bias.dtype)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights are int8, with a scale per output channel."""
+        return self.steps is not None
 
     @classmethod
     def of(cls, node: ir.Node) -> Product:
         """Of a PerforatedConv, or of a Conv, whose weights are constant."""
         ours = node.op_type == "PerforatedConv"
-        weight = weights_of(node.inputs[2 if ours else 1])
+        port = node.inputs[2 if ours else 1]
+        weight = weights_of(port)
         assert weight is not None, "regions have constant weights"
         operands = node.inputs[3 if ours else 2 :]
         bias = constant_of(operands[0]) if operands else np.zeros(weight.shape[0], weight.dtype)
         assert bias is not None, "regions have constant biases"
-        return cls(weight, bias, node.attributes.get_int("group", 1))
+        group = node.attributes.get_int("group", 1)
+        dequantize = None if port is None else port.producer()
+        if group == 1 and dequantize is not None and dequantize.op_type == "DequantizeLinear":
+            narrow, steps, *zero = (constant_of(operand) for operand in dequantize.inputs)
+            axis = dequantize.attributes.get_int("axis", 1)
+            if (
+                narrow is not None
+                and narrow.dtype == np.int8
+                and steps is not None
+                and steps.ndim == 1
+                and axis == 0
+                and not any(np.any(point) for point in zero)
+            ):
+                return cls(narrow, bias, group, steps)
+        return cls(weight, bias, group)
 
     def __call__(self, put: Nodes, rows: ir.Value) -> ir.Value:
         """(n, T C) -> (n, Co)."""
         group, taps = self.group, self.taps
         if group == 1:
-            return put.op("Gemm", rows, self.matrix[0], self.bias)
+            return put.op("Gemm", rows, self._weights(put), self.bias)
         split = put.op("Reshape", rows, ints(-1, taps, group, self.channels // group))
         by_group = put.op("Transpose", split, perm=[2, 0, 1, 3])  # (g, n, T, C/g)
         rows = put.op("Reshape", by_group, ints(group, -1, self.matrix.shape[1]))
@@ -101,14 +128,18 @@ class Product:
         joined = put.op("Transpose", product, perm=[1, 0, 2])
         return put.op("Add", put.op("Reshape", joined, ints(-1, self.out)), self.bias)
 
-    def with_bias_row(self, put: Nodes, listed: Listed) -> ir.Value:
-        """(1 + n, Co): zeros, and the results at listed pixels; without activation."""
-        count = put.op("Shape", listed.pixels.rows)
-        one = np.ones((1, 1), self.matrix.dtype)
-        ones = put.op("Expand", one, put.op("Concat", count, ints(1), axis=0))  # (n, 1)
-        column = put.op("Concat", np.zeros_like(one), ones, axis=0)
-        rows = put.op("Concat", listed.behind(put, self.zeros), column, axis=1)  # (1 + n, C + 1)
-        return put.op("Gemm", rows, np.concatenate([self.matrix[0], self.bias[None]]))
+    def _weights(self, put: Nodes) -> Operand:
+        """(T C, Co)."""
+        matrix: Array = self.matrix[0]
+        if self.steps is None:
+            return matrix
+        zeros = np.zeros(self.steps.shape, np.int8)
+        return put.op("DequantizeLinear", matrix, self.steps, zeros, axis=1)
+
+    @property
+    def with_bias(self) -> Array:
+        """(C + 1, Co): the bias as a row of the weights, so that a row of zeros stays one."""
+        return np.concatenate([self.matrix[0], self.bias[None]])
 
 
 def convolve(
@@ -123,6 +154,8 @@ def convolve(
     product, geometry = Product.of(node), Geometry.of(node)
     if geometry.is_pointwise:
         if isinstance(source, Listed):  # of the same pixels
+            if product.is_quantized:  # its results are a quarter to join
+                return [finish(product(put, part)) for part in source.parts]
             return [finish(product(put, source.rows(put)))]
         return gathered(
             put,
@@ -163,16 +196,15 @@ def gathered(
         compute: Makes a piece of the result, (n_i, Co), of the rows that were read.
         chunks: How many pieces.
     """
+    return [compute(put.op("Gather", table, piece, axis=0)) for piece in pieces(put, reads, chunks)]
+
+
+def pieces(put: Nodes, rows: ir.Value, chunks: int) -> Sequence[ir.Value]:
+    """A list (n, ...) in consecutive pieces; those of lists of one length have the same lengths."""
     if chunks == 1:
-        return [compute(put.op("Gather", table, reads, axis=0))]
+        return [rows]
     # Not Split's own equal parts: onnxruntime refuses more parts than there are rows.
-    edges = np.arange(chunks + 1, dtype=np.int64)
-    edge = put.op("Mul", put.op("Shape", reads, start=0, end=1), edges)
-    edge = put.op("Div", edge, ints(chunks))  # (chunks + 1,)
-    sizes = put.op(
-        "Sub",
-        put.op("Slice", edge, ints(1), ints(chunks + 1)),
-        put.op("Slice", edge, ints(0), ints(chunks)),
-    )
-    pieces = put.ops("Split", chunks, reads, sizes, axis=0)
-    return [compute(put.op("Gather", table, piece, axis=0)) for piece in pieces]
+    count = put.op("Shape", rows, start=0, end=1)
+    more = put.op("Add", count, ints(*range(chunks)))
+    sizes = put.op("Div", more, ints(chunks))  # floor((n + k) / K), whose sum over k is n
+    return put.ops("Split", chunks, rows, sizes, axis=0)
