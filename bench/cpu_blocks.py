@@ -1,181 +1,270 @@
-"""Gated residual blocks, compiled, against dense onnxruntime, block by block, in one process.
+"""Gated blocks, compiled, against dense onnxruntime, shape by shape, in one process.
 
-    python bench/cpu_blocks.py [--quick] [--json FILE] [--threads 2] [--shapes b256 r7]
+    python bench/cpu_blocks.py [--quick] [--json FILE] [--threads N ...] [--kinds block pag ...]
+
+What is timed is a row of three blocks (`--blocks`), each with a selection of its own, channels
+first at both ends, for every engine alike: the way that a stage of a network stands between its
+neighbours. So the changes of layout that each engine wants, onnxruntime's own among them, are on
+its bill, but once a stage and not once a block. `--blocks 1` shows what they cost a single block.
+With `--channels-last` our engines get and give channels last, as in the middle of a long stage;
+that flatters the native engine, whose kernels work so, and wrongs the pure one where it has chosen
+the dense convolution, which works channels first.
 
 Two engines: "pure", the gather lowering in standard ONNX, and "native", with our op library, where
-it is installed. A row names shape, texture, density, threads, the plain dense network's
-milliseconds, the ratio (dense time over the engine's), the same over the masked dense export, and
-the bound (dense products over the engine's). The dense networks are channels first, as onnxruntime
-likes it best; the engines get and give channels last, as they stand inside of a gated stage.
+it is installed. Two baselines, always: the plain dense blocks, which skip nothing and so compute
+something else, and the masked dense export, which computes the same. Bound is dense products over
+needed ones, efficiency is the ratio over plain by the bound. Kinds:
+
+    block       a bottleneck that is gated as a whole
+    odd         the same, of sizes and channels that no kernel was made for
+    small       the same, on the small maps of a classifier, down to 7x7
+    depthwise   an inverted residual that is gated as a whole
+    pag         PAG's own form, where the 3x3 alone is gated
+    conv        that 3x3 alone
+    pool        MultiPool; plain is one dilated convolution, masked is all six
+    int8        bottlenecks and PAG's own in int8, dense and engine both quantized; results must be
+                equal bit by bit where the gate replaces. Where it adds, a sum is rounded to 8 bits
+                before the shortcut by one and behind it by the other: rows tell the differences
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-import onnxruntime as ort
-from cpu.blocks import BLOCKS, DEPTHWISE_BLOCKS, SMALL_BLOCKS, Block, dense_model, gated_model
-from cpu.masks import mask
-from cpu.timing import be_favoured, median_milliseconds
+from cpu.blocks import (
+    BLOCKS,
+    DEPTHWISE_BLOCKS,
+    INT8_BLOCKS,
+    MULTI_POOLS,
+    ODD_BLOCKS,
+    PAG_BLOCKS,
+    PAG_CONVS,
+    SMALL_BLOCKS,
+    Block,
+    dense_model,
+    gated_model,
+    selection_name,
+)
+from cpu.driver import Row, parser_of, positive, require_known, rows_of, run
+from cpu.int8 import int8_models
+from cpu.masks import selection_of
+from cpu.peers import dense_peers, installed_peers
+from cpu.sessions import Bound
+from cpu.timing import median_milliseconds
 
-from pagdeploy.engines.ort_native import needs_library, op_library
+from pagdeploy.engines.ort_native import op_library
 from pagdeploy.pipeline import lower
 
 DENSITIES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1)
 QUICK_DENSITIES = (1.0, 0.5, 0.1)
+POOL_DENSITIES = (6 / 7,)  # pixels that choose evenly; the seventh branch copies
+SPREAD, RUNS = ("salt", "blob"), ("pag",)
 ERROR_BOUND = 1e-5  # of the largest value
+STEP = 1 / 255  # of the largest value, in int8
+SLOW_MS = 150.0  # fewer rounds are taken of what takes longer
+
+Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One measured case."""
+class Kind:
+    """Blocks that are measured alike.
 
-    shape: str
-    texture: str
-    density: float
-    threads: int
-    engine: str
-    ratio: float
-    over_masked: float
-    bound: float
-    dense_ms: float
+    Attributes:
+        blocks: All of them.
+        textures: Of the selections; one of them where all pixels are active.
+        densities: To measure at, but for `--quick`.
+        quick: How many blocks, the first ones, `--quick` takes.
+        engines: Those that have a lowering of their own for it.
+    """
+
+    blocks: tuple[Block, ...]
+    textures: tuple[str, ...] = SPREAD
+    densities: tuple[float, ...] = DENSITIES
+    quick: int = 1
+    engines: tuple[str, ...] = ("pure", "native")
+
+
+KINDS = {
+    "block": Kind(BLOCKS),
+    "odd": Kind(ODD_BLOCKS),
+    "small": Kind(SMALL_BLOCKS[::-1]),
+    "depthwise": Kind(DEPTHWISE_BLOCKS),
+    "pag": Kind(PAG_BLOCKS, RUNS),
+    "conv": Kind(PAG_CONVS, RUNS),
+    "pool": Kind(MULTI_POOLS, ("pag", "blob"), POOL_DENSITIES),
+    "int8": Kind(INT8_BLOCKS, quick=2, engines=("pure",)),
+}
 
 
 def main() -> int:
-    """Measure; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
-    parser.add_argument("--json", type=Path, help="where the rows are written, too")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--shapes", nargs="*", help="only these")
+    """Measure; returns 0 if every result was right."""
+    parser = parser_of((__doc__ or "").split("\n", 1)[0])
     parser.add_argument(
-        "--channels-first", action="store_true", help="a layout change at both ends of each block"
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
+        help=f"some of {', '.join(KINDS)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--blocks", type=positive, default=3, help="how many in a row (default: 3)")
+    parser.add_argument("--densities", type=float, nargs="+", help="others than the kind's own")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="no change of layout for our engines"
+    )
+    parser.add_argument(
+        "--no-peers", action="store_true", help="leave out OpenVINO and torch.compile"
     )
     arguments = parser.parse_args()
-    library = op_library()
-    engines = {"pure": "gather"} if library is None else {"pure": "gather", "native": "native"}
-    if library is None:
-        print("no libpagdeploy_ort.so: the pure engine alone is measured")
-    be_favoured()
-    # One pool for all sessions: the idle threads of one would spin on the cores of another.
-    ort.set_global_thread_pool_sizes(arguments.threads, 1)
-    blocks = BLOCKS[:1] + SMALL_BLOCKS[-1:] if arguments.quick else _all_blocks()
-    if arguments.shapes:
-        blocks = tuple(block for block in _all_blocks() if block.name in arguments.shapes)
-    densities = QUICK_DENSITIES if arguments.quick else DENSITIES
-    rounds = 3 if arguments.quick else 6
-    rows = []
-    for block in blocks:
-        for row in measure(block, densities, engines, arguments, rounds):
-            _print(row)
-            rows.append(dataclasses.asdict(row))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+    blocks = (block for kind in arguments.kinds for block in KINDS[kind].blocks)
+    require_known(parser, arguments.shapes, (block.name for block in blocks))
+    return run(arguments, sys.argv[1:], _measure)
 
 
-def _all_blocks() -> tuple[Block, ...]:
-    return BLOCKS + SMALL_BLOCKS + DEPTHWISE_BLOCKS
+def _measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    if not arguments.no_peers:
+        for name, here in installed_peers().items():
+            if not here:
+                print(f"{name} is not installed and is left out.")
+    for kind in arguments.kinds:
+        blocks = KINDS[kind].blocks
+        if arguments.shapes:
+            blocks = tuple(block for block in blocks if block.name in arguments.shapes)
+        elif arguments.quick:
+            blocks = blocks[: KINDS[kind].quick]
+        for block in blocks:
+            yield from _rows(kind, block, arguments)
 
 
-def measure(
-    block: Block,
-    densities: Iterable[float],
-    engines: Mapping[str, str],
-    arguments: argparse.Namespace,
-    rounds: int,
-) -> Iterator[Row]:
-    """Rows of one block; every result is compared with the dense one before it is timed.
-
-    Args:
-        block: Its shape.
-        densities: Shares of active pixels.
-        engines: Lowering by name of the engine.
-        arguments: Threads of the pool that all sessions share, and the engines' layout.
-        rounds: Of the stopwatch.
-    """
-    dense = Bound(dense_model(block))
-    masked = Bound(lower(gated_model(block), "dense"))
-    compiled = {
-        name: Bound(lower(gated_model(block, not arguments.channels_first), lowering))
-        for name, lowering in engines.items()
-    }
-    x = np.abs(np.random.default_rng(2).standard_normal((1, block.channels, *block.size)))
-    x = x.astype(np.float32)
-    dense.feed(x=x)
-    wanted = dense.run().transpose(0, 2, 3, 1)
-    x_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    for density in densities:
-        for texture in ("salt", "blob") if density < 1 else ("salt",):
-            active = mask(texture, block.size, density)
-            selection = active[None, None].astype(np.int32)
-            masked.feed(x=x, selection=selection)
-            expected = np.where(active[None, :, :, None], wanted, x_last)
-            if arguments.channels_first:
-                expected = expected.transpose(0, 3, 1, 2)
-            for name, engine in compiled.items():
-                engine.feed(x=x if arguments.channels_first else x_last, selection=selection)
-                error = np.abs(engine.run() - expected).max() / np.abs(expected).max()
-                if not error <= ERROR_BOUND:
-                    sys.exit(f"{block.name} {texture} {density} {name}: wrong by {error:.1e}")
-            runs = {name: engine.run for name, engine in compiled.items()}
-            times = median_milliseconds({"dense": dense.run, "masked": masked.run, **runs}, rounds)
-            for name in compiled:
-                yield Row(
-                    block.name, texture, density, arguments.threads, name,
-                    ratio=times["dense"] / times[name],
-                    over_masked=times["masked"] / times[name],
-                    bound=block.bound(active),
-                    dense_ms=times["dense"],
-                )  # fmt: skip
+def _rows(kind: str, block: Block, arguments: argparse.Namespace) -> Iterator[Row]:
+    """Rows of one block; every result is compared with a dense one before it is timed."""
+    bench = _Bench(kind, block, arguments)
+    densities = KINDS[kind].densities
+    if arguments.quick and len(densities) > 1:
+        densities = QUICK_DENSITIES
+    for density in arguments.densities or densities:
+        for texture in KINDS[kind].textures[: 1 if density >= 1 else None]:
+            yield from bench.measure(texture, density)
 
 
-class Bound:
-    """A session with inputs and output where they stay."""
+class _Bench:
+    """The sessions of one block."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        options = ort.SessionOptions()
-        options.use_per_session_threads = False
-        options.log_severity_level = 3
-        if needs_library(model.SerializeToString()):
-            options.register_custom_ops_library(str(op_library()))
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self._binding = self._session.io_binding()
-        self._y = np.empty(self._session.get_outputs()[0].shape, np.float32)
-        self._kept: dict[str, Any] = {}
+    def __init__(self, kind: str, block: Block, arguments: argparse.Namespace) -> None:
+        self.kind, self.block, self.count = kind, block, arguments.blocks
+        self.arguments = arguments
+        self.lowerings = {"pure": "gather", "native": "native"}
+        if op_library() is None:
+            del self.lowerings["native"]
+        self.lowerings = {
+            name: how for name, how in self.lowerings.items() if name in KINDS[kind].engines
+        }
+        self.channels_last = arguments.channels_last and kind != "int8"
+        x = np.random.default_rng(2).standard_normal((1, block.channels, *block.size))
+        self.x = np.abs(x).astype(np.float32)
+        self.x_last = np.ascontiguousarray(self.x.transpose(0, 2, 3, 1))
+        self.sessions = {name: Bound(model) for name, model in self._models().items()}
+        self.sessions["dense"].feed(x=self.x)
+        self.others: dict[str, float] = {}
+        self.differences: dict[str, float] = {}
 
-    def feed(self, **arrays: np.ndarray) -> None:
-        """Bind inputs by name."""
-        self._kept = {name: ort.OrtValue.ortvalue_from_numpy(a) for name, a in arrays.items()}
-        for name, value in self._kept.items():
-            self._binding.bind_ortvalue_input(name, value)
-        self._binding.bind_output(
-            "y", "cpu", 0, np.float32, list(self._y.shape), self._y.ctypes.data
-        )
+    def _models(self) -> dict[str, onnx.ModelProto]:
+        block, count = self.block, self.count
+        if self.kind == "int8":
+            inputs = {"x": self.x, **self._selections("salt", 0.5)}
+            return int8_models(block, count, inputs, self.lowerings)
+        gated = gated_model(block, count=count)
+        models = {"dense": dense_model(block, count), "masked": lower(gated, "dense")}
+        for name, lowering in self.lowerings.items():
+            models[name] = lower(gated_model(block, self.channels_last, count), lowering)
+        return models
 
-    def run(self) -> np.ndarray:
-        """The output, valid until the next run."""
-        self._session.run_with_iobinding(self._binding)
-        return self._y
+    def _selections(self, texture: str, density: float) -> dict[str, npt.NDArray[np.int32]]:
+        return {
+            selection_name(number): selection_of(
+                texture, self.block.size, density, self.block.branches, seed=number
+            )
+            for number in range(self.count)
+        }
+
+    def measure(self, texture: str, density: float) -> Iterator[Row]:
+        """Rows of one case."""
+        selections = self._selections(texture, density)
+        for name, session in self.sessions.items():
+            if name != "dense":
+                last = self.channels_last and name != "masked"
+                session.feed(x=self.x_last if last else self.x, **selections)
+        self._check(texture, density)
+        runs: dict[str, Callable[[], object]] = {n: s.run for n, s in self.sessions.items()}
+        times = median_milliseconds(runs, self._rounds())
+        if not self.others:
+            self.others = self._others()
+        yield from rows_of(
+            times, self.lowerings, self.others | self.differences, kind=self.kind,
+            shape=self.block.name, texture=texture, density=density,
+            threads=self.arguments.threads[0],
+            bound=self.block.bound(*(s[0, 0] for s in selections.values())),
+        )  # fmt: skip
+
+    def _check(self, texture: str, density: float) -> None:
+        """Hold every engine to the masked dense export, and that to the plain one if it can be."""
+        results = {name: session.run() for name, session in self.sessions.items()}
+        wanted = results["masked"]
+        compared = {name: results[name] for name in self.lowerings}
+        if density >= 1 and self.kind not in ("pool", "int8"):
+            compared["dense"] = results["dense"]
+        for name, found in compared.items():
+            if self.channels_last and name in self.lowerings:
+                found = found.transpose(0, 3, 1, 2)
+            error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+            if not error <= self._error_bound():
+                sys.exit(
+                    f"{self.block.name} {texture} {density}: {name} is wrong by {error:.1e} of the"
+                    " largest value."
+                )
+            if self.kind == "int8":
+                unequal = float(np.mean(found != wanted))
+                self.differences = {"unequal": unequal, "largest_difference": error}
+
+    def _error_bound(self) -> float:
+        if self.kind != "int8":
+            return ERROR_BOUND
+        return 2 * STEP * self.count if self.block.form == "whole" else 0.0
+
+    def _rounds(self) -> int:
+        slow = _milliseconds(self.sessions["dense"].run) > SLOW_MS
+        return 3 if self.arguments.quick or slow else 6
+
+    def _others(self) -> dict[str, float]:
+        """Milliseconds of other dense engines; of int8, of the dense float32 model."""
+        runs: Mapping[str, Callable[[], Array]] = {}
+        if self.kind == "int8":
+            whole = Bound(dense_model(self.block, self.count, framed=True))
+            whole.feed(x=self.x)
+            runs = {"dense float32": whole.run}
+        elif self.kind in ("block", "depthwise") and not self.arguments.no_peers:
+            model = dense_model(self.block, self.count)
+            runs = dense_peers(model, self.x, self.arguments.threads[0])
+            wanted = self.sessions["dense"].run()
+            for name, each in runs.items():
+                error = float(np.abs(each() - wanted).max() / np.abs(wanted).max())
+                if not error <= 10 * ERROR_BOUND:
+                    sys.exit(f"{self.block.name}: {name} is wrong by {error:.1e}")
+        if not runs:
+            return {}
+        times = median_milliseconds({**runs, "dense": self.sessions["dense"].run}, self._rounds())
+        dense = times.pop("dense")
+        for name, ms in times.items():
+            print(f"{self.block.name}: {name} {ms:.2f} ms, dense onnxruntime beside it {dense:.2f}")
+        return times
 
 
-def _print(row: Row) -> None:
-    print(
-        f"{row.shape:6} {row.texture:4} {row.density:4.1f}  {row.engine:6} {row.threads} threads  "
-        f"ratio {row.ratio:5.2f}  bound {row.bound:5.2f}  ({row.ratio / row.bound:4.2f} of it)  "
-        f"over masked {row.over_masked:5.2f}  dense {row.dense_ms:7.2f} ms",
-        flush=True,
-    )
+def _milliseconds(function: Callable[[], object]) -> float:
+    return median_milliseconds({"once": function}, 1)["once"]
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the CPU benchmarks share: blocks, masks, honest timing. See bench/cpu_blocks.py."""
+"""What the CPU benchmarks share. See bench/cpu_blocks.py and bench/cpu_networks.py."""

@@ -12,8 +12,26 @@ Mask = npt.NDArray[np.bool_]
 
 def mask(texture: str, size: tuple[int, int], density: float, seed: int = 0) -> Mask:
     """A mask (H, W) of which `density` is active, spread as `pagdeploy.measure.textures` says."""
-    rng = np.random.default_rng(seed)
-    return make_selection(texture, (1, *size), (1 - density, density), rng)[0, 0] == 1
+    return selection_of(texture, size, density, seed=seed)[0, 0] == 1
+
+
+def selection_of(
+    texture: str, size: tuple[int, int], density: float, branches: int = 2, seed: int = 0
+) -> npt.NDArray[np.int32]:
+    """A selection (1, 1, H, W) of which a share is active, spread as `make_selection` says.
+
+    Args:
+        texture: A key of `pagdeploy.measure.textures.TEXTURES`.
+        size: H and W.
+        density: Of two branches, the share of 1; of more, what all but the last one share evenly.
+        branches: K.
+        seed: Decides where.
+    """
+    rest = 1 - density
+    shares = [rest, density]
+    if branches > 2:
+        shares = [density / (branches - 1)] * (branches - 1) + [rest]
+    return make_selection(texture, (1, *size), shares, np.random.default_rng(seed))
 
 
 def support(active: Mask, dilation: int) -> Mask:
