@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from pagdeploy.errors import UsageError
 from pagdeploy.exporters.modules import PerforatedConv2d
+from pagdeploy.exporters.signature import default_output_names
 
 # Which argument of a layer says that it trains.
 _TRAINING_FLAG = {
@@ -123,15 +124,33 @@ def trial_of(model: nn.Module | ExportedProgram, inputs: Mapping[str, Tensor]) -
         UsageError: the model fails.
     """
     outputs = run_model(model, list(inputs.values()))
+    return Trial({name: value.numpy() for name, value in inputs.items()}, _listed(outputs))
+
+
+def answers_to(
+    model: nn.Module | ExportedProgram, inputs: Sequence[npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """What a model answers to arrays, in the order of `signature.default_output_names`.
+
+    Args:
+        model: As for `trial_of`.
+        inputs: In the order that the model takes them in; they are not written to.
+
+    Raises:
+        UsageError: the model fails, or returns no tensors.
+    """
+    outputs = run_model(model, [torch.tensor(array) for array in inputs])
+    default_output_names(outputs)  # refuses what is no flat collection of tensors
+    return _listed(outputs)
+
+
+def _listed(outputs: object) -> list[npt.NDArray[Any]]:
     listed = (
         [outputs]
         if isinstance(outputs, Tensor)
         else list(outputs.values() if isinstance(outputs, Mapping) else outputs)  # type: ignore[call-overload]
     )
-    return Trial(
-        {name: value.numpy() for name, value in inputs.items()},
-        [value.detach().numpy() for value in listed],
-    )
+    return [value.detach().numpy() for value in listed]
 
 
 def trial_elsewhere(

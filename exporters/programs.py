@@ -28,14 +28,19 @@ from pagdeploy.errors import IncompatibleArtifact, PagdeployError, UsageError
 # native libraries.
 _PLAIN_ENTRY = re.compile(
     r"models/\w+\.json|data/sample_inputs/\w+\.pt|data/weights/(weight_\d+|\w+_config\.json)"
-    r"|data/constants/(tensor_\d+|\w+_config\.json)|extra/.*"
+    r"|data/constants/(tensor_\d+|\w+_config\.json)"
     r"|archive_format|archive_version|byteorder|version|\.data/\w+"
 )
-# Operators whose calls can do no more than compute; aten::from_file writes to any path.
+_EXTRA = "extra/"  # files of the user's, which loading does not need
+# A few bytes can unpack to any number: weights hardly shrink, and text never to so little.
+_MOST_TEXT, _MOST_UNPACKED = 2**26, 20  # bytes beyond which one entry may be so many times larger
+# Operators whose calls can do no more than compute: an overload of one, which must exist.
+_OVERLOAD = re.compile(
+    r"torch\.ops\.(aten|prims|pagdeploy|torchvision|quantized_decomposed)\.(\w+)\.(\w+)"
+)
+_TOUCH_FILES = frozenset({"from_file", "save"})
 _OPERATOR = re.compile(
-    r"torch\.ops\.(?:aten\.(?!from_file\b)|prims\.|pagdeploy\.|torchvision\.|quantized_decomposed\.)"
-    r"[\w.]+"
-    r"|torch\.ops\.higher_order\.(?:cond|while_loop|wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"torch\.ops\.higher_order\.(?:cond|while_loop|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|_operator\.(?:add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_"
     r"|lshift|rshift|getitem)"
     r"|math\.(?:trunc|ceil|floor|sqrt)|torch\._?sym_\w+"
@@ -48,6 +53,8 @@ _SIZE_FUNCTIONS = frozenset(
     " IsNonOverlappingAndDenseIndicator LShift ModularIndexing PowByNatural PythonMod RShift"
     " RoundDecimal RoundToInt ToFloat TruncToFloat TruncToInt Where".split()
 )
+_POWERS = frozenset("FloatPow LShift Pow PowByNatural".split())
+_MOST_POWER, _LONGEST_SIZE, _LARGEST_SIZE = 8, 4096, 2**63
 _SIZE_NODES = (
     ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp,
     ast.BinOp, ast.BoolOp, ast.Compare, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
@@ -93,8 +100,13 @@ def _clean_copy(path: Path) -> io.BytesIO:
         names = archive.namelist()
         doubled = [name for name in names if [n.lower() for n in names].count(name.lower()) > 1]
         for entry in names:
-            content = archive.read(entry)
             name = entry.partition("/")[2]  # everything lies in one folder
+            if name.startswith(_EXTRA):
+                continue
+            info = archive.getinfo(entry)
+            if info.file_size > max(_MOST_TEXT, _MOST_UNPACKED * info.compress_size):
+                raise _refusal(path, "an entry that unpacks to a multiple of its size", name)
+            content = archive.read(entry)
             plain = _PLAIN_ENTRY.fullmatch(name) is not None and entry not in doubled
             if name.startswith("data/sample_inputs/"):
                 plain = plain and _is_plain(content)
@@ -173,12 +185,14 @@ def _is_tree(text: str) -> bool:
 
 def _is_size(text: str) -> bool:
     """Whether a text that sympy will evaluate is arithmetic on symbols."""
+    if len(text) > _LONGEST_SIZE:
+        return False
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     for node in ast.walk(tree):
-        if not isinstance(node, _SIZE_NODES):
+        if not isinstance(node, _SIZE_NODES) or not _is_bounded(node):
             return False
         if isinstance(node, ast.Call) and not (
             isinstance(node.func, ast.Name) and node.func.id in _SIZE_FUNCTIONS
@@ -190,8 +204,40 @@ def _is_size(text: str) -> bool:
     return True
 
 
+def _is_bounded(node: ast.AST) -> bool:
+    """Whether a number, or a power, stays of a size that can be computed."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        return abs(node.value) <= _LARGEST_SIZE
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Pow, ast.LShift, ast.RShift)):
+        return _is_small_power(node.left, node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _POWERS:
+        return len(node.args) == 2 and _is_small_power(*node.args)
+    return True
+
+
+def _is_small_power(base: ast.AST, exponent: ast.AST) -> bool:
+    """A small literal above, and no further power below: powers of powers grow without bound."""
+    if isinstance(exponent, ast.Call) and len(exponent.args) == 1:
+        exponent = exponent.args[0]  # Integer(2)
+    if isinstance(exponent, ast.UnaryOp):
+        exponent = exponent.operand
+    small = isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float))
+    powers = (
+        isinstance(each, (ast.Pow, ast.LShift))
+        or (isinstance(each, ast.Name) and each.id in _POWERS)
+        for each in ast.walk(base)
+    )
+    return small and abs(exponent.value) <= _MOST_POWER and not any(powers)
+
+
 def _is_operator(text: str) -> bool:
-    return _OPERATOR.fullmatch(text) is not None
+    found = _OVERLOAD.fullmatch(text)
+    if found is None:
+        return _OPERATOR.fullmatch(text) is not None
+    namespace, name, overload = found.groups()
+    packet = getattr(getattr(torch.ops, namespace), name, None)
+    known = isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads()
+    return known and name not in _TOUCH_FILES
 
 
 # By key; names of values and parameters become Python source when a program is run.

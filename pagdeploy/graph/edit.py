@@ -236,11 +236,11 @@ class Branch(Nodes):
             self._constants[name] = _constant(name, array)
         return self._constants[name]
 
-    def graph(self, result: ir.Value) -> ir.Graph:
+    def graph(self, *results: ir.Value) -> ir.Graph:
         """The branch as an attribute of the If."""
         return ir.Graph(
             [],
-            [result],
+            results,
             nodes=self._tape.nodes,
             initializers=list(self._constants.values()),
             name=self._origin,

@@ -82,7 +82,7 @@ class ImageParts:
                 self._branches.term(root.outputs[0], decision, branch)
                 for branch in range(decision.branches)
             ]
-            for branch, on in enumerate(terms):
+            for branch, on in enumerate(terms if len(terms) > 1 else ()):
                 others = [term for k, term in enumerate(terms) if k != branch]
                 if on == others[0] or any(other != others[0] for other in others):
                     continue
@@ -126,6 +126,9 @@ class ImageParts:
         made = {node.outputs[0] for node in inside}
         if any(value in made for value in leaves(off)):
             return "images that are off need what those that are on compute"
+        itself = root.outputs[0]
+        if itself in leaves(off) or (not _is_ours(root) and itself in leaves(on)):
+            return "what images show has no simpler form"
         if not self._fills(on, size) or not self._fills(off, size):
             return "what images show is not provably of one size"
         outer = {value for node in inside for value in node.inputs if value is not None}
@@ -230,6 +233,20 @@ class ImageParts:
     def _is_same_for_all(self, value: ir.Value) -> bool:
         sizes = self._sizes.of(value)
         return sizes is not None and (len(sizes) < 4 or (len(sizes) == 4 and sizes[0].is_one))
+
+
+def means_of(value: ir.Value) -> list[ir.Node]:
+    """The nodes that take the mean over each channel of a map, (N, C, H, W) -> (N, C, 1, 1)."""
+    return [node for node, _ in value.uses() if _is_mean(node)]
+
+
+def _is_mean(node: ir.Node) -> bool:
+    if node.domain or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return False
+    if node.op_type == "GlobalAveragePool":
+        return True
+    keeps = node.attributes.get_int("keepdims", 1) == 1
+    return node.op_type == "ReduceMean" and keeps and axes_of(node, 4) == [2, 3]
 
 
 def leaves(term: Term) -> list[ir.Value]:

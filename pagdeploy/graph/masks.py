@@ -136,7 +136,7 @@ class Masks:
             if result is not None:
                 self._tables[out] = result
                 return
-        elif node.op_type in LAYOUTS and isinstance(known[0], PixelTable):
+        elif self._is_layout(node, known):
             rearranged = LAYOUTS[node.op_type](node, known, self._sizes.of(out))
             if rearranged is not None:
                 for value, table in zip(node.outputs, rearranged, strict=False):
@@ -146,6 +146,22 @@ class Masks:
             self._spread(node)
             return
         self._derive(node, tables)
+
+    def _is_layout(self, node: ir.Node, known: Sequence[object]) -> bool:
+        """Whether a node only rearranges a table, whose entries count as they stand."""
+        if node.op_type not in LAYOUTS or not isinstance(known[0], PixelTable):
+            return False
+        if node.op_type != "Concat":
+            return True
+        for value, part in zip(node.inputs, known, strict=False):
+            if not isinstance(part, PixelTable):
+                return False
+            axis = node.attributes.get_int("axis") % len(part.roles)
+            sizes = self._sizes.of(value)
+            # What does not change along an axis may still be repeated along it.
+            if part.roles[axis] == "1" and (sizes is None or not sizes[axis].is_one):
+                return False
+        return True
 
     def _operand(self, value: ir.Value) -> Table | Array | None:
         """A value as a table or as a constant of its true rank."""

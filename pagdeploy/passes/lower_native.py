@@ -40,8 +40,9 @@ After:
 A value that this pass lays out channels last is read so by every convolution and activation
 behind it; the transposed one stays for other readers, and is dropped if there are none. A
 convolution that one other reads alone is computed where that one reads, and its other pixels are
-dead. A pointwise convolution that alone reads another one at the same pixels becomes one node with
-it where that pays (`native.pairs`). docs/plugins.md defines the ops.
+dead. A convolution that computes every pixel ends with the sum that alone reads it (`native.sums`).
+A pointwise convolution that alone reads another one at the same pixels becomes one node with it
+where that pays (`native.pairs`). docs/plugins.md defines the ops.
 """
 
 from __future__ import annotations
@@ -54,7 +55,6 @@ import onnx_ir as ir
 from pagdeploy.graph.choice import record
 from pagdeploy.graph.cut import CHANNELS_LAST
 from pagdeploy.graph.edit import Operand, Replacement, constant_of, is_zero, skip
-from pagdeploy.graph.perforate import UNREAD
 from pagdeploy.ops import DOMAIN, Activation, Mode
 from pagdeploy.ops.native import CPU_DOMAIN, CPU_VERSION
 from pagdeploy.passes.gathering.pixels import output_size, size_of
@@ -70,6 +70,7 @@ from pagdeploy.passes.native.liveness import (
     where_active,
 )
 from pagdeploy.passes.native.pairs import join
+from pagdeploy.passes.native.sums import absorb, activation_of
 
 # Values of the attribute `inactive`.
 _DEFINE, _BASE, _DEAD = 0, 1, 2
@@ -84,6 +85,7 @@ def run(model: ir.Model) -> int:
     if count:
         model.opset_imports[CPU_DOMAIN] = CPU_VERSION
         lowering.drop_unread()
+        absorb(model)
         join(model)
         model.graph.sort()  # a list may be needed before its selection was
     return count
@@ -142,11 +144,9 @@ class _Lowering:
     def _finish(self, node: ir.Node, make: Callable[[Replacement, ir.Node], ir.Value]) -> bool:
         put = Replacement(self.model, node)
         result = make(put, node)
-        shape = node.outputs[0].shape
         result.type = ir.TensorType(ir.DataType.FLOAT)
         result.name = f"{node.outputs[0].name}{CHANNELS_LAST}"  # where `verify` compares it
-        if shape is not None and len(shape) == 4:
-            result.shape = ir.Shape([shape[axis] for axis in (0, 2, 3, 1)])
+        result.shape = _last_of(node.outputs[0].shape) or result.shape
         first = put.op("Transpose", result, perm=[0, 3, 1, 2])
         self.last[first] = result
         put.finish(first)
@@ -160,8 +160,8 @@ class _Lowering:
         pixels = self._list(put, where) if where else self._expanded(put, node)
         adds = node.attributes.get_int("mode") == Mode.ADD
         inactive = _DEFINE
-        unread = UNREAD in node.metadata_props
-        if unread or (where is not None and self.needs.get(node) == where):
+        # Not where a mask multiplies them: what is dead may be NaN, and zero times NaN is NaN.
+        if where is not None and self.needs.get(node) == where:
             inactive = _DEAD
         elif not adds or node in self.keeps_base:
             inactive = _BASE
@@ -216,7 +216,7 @@ class _Lowering:
             for v in node.inputs
         ]
         source = operands[0].producer() if operands[0] is not None else None
-        activation = _activation_of(node)
+        activation = activation_of(node)
         if activation and source is not None and self._is_only_for(source, node):
             source.attributes["activation"] = ir.AttrInt64("activation", int(activation))
             return source.outputs[0]
@@ -238,7 +238,8 @@ class _Lowering:
 
     def _twin(self, put: Replacement, value: ir.Value) -> ir.Value:
         if value not in self.last:
-            self.last[value] = put.op("Transpose", value, perm=[0, 2, 3, 1])
+            twin = self.last[value] = put.op("Transpose", value, perm=[0, 2, 3, 1])
+            twin.type, twin.shape = value.type, _last_of(value.shape)
         return self.last[value]
 
     def _list(self, put: Replacement, where: Where) -> ir.Value:
@@ -273,19 +274,15 @@ class _Lowering:
         return put.op("ActivePixels", per_pixel, domain=CPU_DOMAIN, branch=branch)
 
 
+def _last_of(shape: ir.Shape | None) -> ir.Shape | None:
+    """The shape of a map, channels last."""
+    if shape is None or len(shape) != 4:
+        return None
+    return ir.Shape([shape[axis] for axis in (0, 2, 3, 1)])
+
+
 def _keeps(activation: int, base: ir.Value | None) -> bool:
     """Whether activation(base) is the base."""
     if activation == Activation.NONE:
         return True
     return activation == Activation.RELU and is_non_negative(base)
-
-
-def _activation_of(node: ir.Node) -> Activation | None:
-    """The activation that a node is, if the op has it."""
-    if node.op_type == "Relu":
-        return Activation.RELU
-    if node.op_type == "Clip" and len(node.inputs) == 3:
-        low, high = (constant_of(operand) for operand in node.inputs[1:])
-        if low is not None and high is not None and (low.item(), high.item()) == (0, 6):
-            return Activation.RELU6
-    return None

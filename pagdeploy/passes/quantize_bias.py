@@ -65,6 +65,8 @@ def _narrow(model: ir.Model, node: ir.Node) -> int:
     bias, steps = constant_of(node.inputs[2]), units_of_sums(*node.inputs[:2])
     if bias is None or bias.dtype != np.float32 or bias.ndim != 1 or steps is None:
         return 0
+    if steps.size not in (1, bias.size):
+        return 0  # one number for all channels, which have steps of their own
     steps = np.broadcast_to(steps, bias.shape)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         narrow = np.rint(bias.astype(np.float64) / steps)

@@ -55,12 +55,14 @@ After:
 
 The convolutions stay dense ones, over fewer images, so that the runtime's own layout and fusions
 serve them. A model of one image has no part for a mixed batch. What is left out is whatever only
-the part reads (`graph.images`), but no gate: its decision can be asked for.
+the part reads (`graph.images`), but no gate: its decision can be asked for. The mean over each
+channel, which the next gate reads of the result, is taken in the branches, too: there it finds the
+map in the layout of the convolutions, and of an image that is off it is often known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -68,8 +70,9 @@ import onnx_ir as ir
 from pagdeploy.graph.branches import Activated, Is, Number, Sum, Term, written
 from pagdeploy.graph.choice import record
 from pagdeploy.graph.edit import Branch, Nodes, Operand, Replacement, constant_of, drop_dead, skip
-from pagdeploy.graph.images import ImagePart, ImageParts, leaves
-from pagdeploy.ops import DOMAIN
+from pagdeploy.graph.images import ImagePart, ImageParts, leaves, means_of
+from pagdeploy.ops import DOMAIN, Activation
+from pagdeploy.passes.gathering.regions import is_non_negative
 from pagdeploy.passes.lower_dense import compute
 
 _INT32 = int(ir.DataType.INT32)
@@ -101,16 +104,62 @@ def _put_behind_if(model: ir.Model, part: ImagePart) -> None:
     put = Replacement(model, part.root, "/images")
     active = put.op("Equal", part.selection, np.array(part.branch, np.int32))
     on, off = put.branch("on"), put.branch("off")
-    skipped = off.graph(_made(off, _off(off, part)))
+    skipped = _made(off, _off(off, part))
     if part.one_image:
-        is_on, computed = active, _on(on, part, {})
+        is_on, computed = active, _made(on, _on(on, part, {}))
     else:
         count = put.op("ReduceSum", put.op("Cast", active, to=_INT32), keepdims=0)
         is_on = put.op("Greater", count, np.array(0, np.int32))
         computed = _of_several(on, part, active, count)
-    taken = on.graph(_made(on, computed))
-    put.finish(put.op("If", is_on, then_branch=taken, else_branch=skipped))
+    means = [node for node in means_of(part.root.outputs[0]) if _may_move(node, model)]
+    taken, left = [computed], [skipped]
+    if means:
+        taken.append(on.op("GlobalAveragePool", computed))
+        left.append(_mean_of_off(off, part, skipped))
+    results = put.ops(
+        "If", len(taken), is_on, then_branch=on.graph(*taken), else_branch=off.graph(*left)
+    )
+    put.finish(results[0])
+    if means:
+        _replace(means, results[1])
     drop_dead(operands)
+
+
+def _may_move(mean: ir.Node, model: ir.Model) -> bool:
+    return mean.graph is model.graph and not mean.outputs[0].is_graph_output()
+
+
+def _mean_of_off(off: Nodes, part: ImagePart, skipped: ir.Value) -> ir.Value:
+    """The means over the channels of images that are off: often their own gate has read them."""
+    if base := _shown(part.off):
+        for mean in means_of(base):
+            if _comes_before(mean, part.root):
+                return off.op("Identity", mean.outputs[0])
+    return off.op("GlobalAveragePool", skipped)
+
+
+def _shown(off: Term) -> ir.Value | None:
+    """The value that images that are off show, unchanged."""
+    if isinstance(off, Activated) and off.kind is Activation.RELU and isinstance(off.inner, Is):
+        return off.inner.value if is_non_negative(off.inner.value) else None
+    return off.value if isinstance(off, Is) else None
+
+
+def _comes_before(first: ir.Node, second: ir.Node) -> bool:
+    if first.graph is None or first.graph is not second.graph:
+        return False
+    return next(node for node in first.graph if node in (first, second)) is first
+
+
+def _replace(means: Sequence[ir.Node], result: ir.Value) -> None:
+    """Let one value stand for what several nodes say alike."""
+    old = means[0].outputs[0]
+    name, result.type, result.shape = old.name, old.type, old.shape
+    for mean in means:
+        mean.outputs[0].replace_all_uses_with(result)
+        assert mean.graph is not None, "it may be moved"
+        mean.graph.remove(mean, safe=True)
+    result.name = name
 
 
 def _of_several(put: Branch, part: ImagePart, active: ir.Value, count: ir.Value) -> ir.Value:
@@ -123,7 +172,7 @@ def _of_several(put: Branch, part: ImagePart, active: ir.Value, count: ir.Value)
     chosen: dict[ir.Value, ir.Value] = {}
     read = [value for node in part.nodes for value in node.inputs if value is not None]
     for value in dict.fromkeys([*read, *leaves(part.on)]):
-        if value in part.batched and value is not part.selection:
+        if value in part.batched:
             chosen[value] = some.op("Gather", value, places, axis=0)
     results = _on(some, part, chosen)
     rows = some.op("Unsqueeze", places, minus)

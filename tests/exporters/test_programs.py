@@ -115,9 +115,30 @@ def files(graph, code):
     graph["graph_module"]["graph"]["nodes"][0]["target"] = "torch.ops.aten.from_file.default"
 
 
+def towers(graph, code):
+    next(each(graph, "expr_str"))["expr_str"] = "9**9**9**9"
+
+
+def powers(graph, code):
+    next(each(graph, "expr_str"))["expr_str"] = "Pow(Pow(Integer(9), Integer(8)), Integer(8))"
+
+
+def attributes(graph, code):
+    target = "torch.ops.aten.__class__.__getattr__"
+    graph["graph_module"]["graph"]["nodes"][0]["target"] = target
+
+
+def savers(graph, code):
+    graph["graph_module"]["graph"]["nodes"][0]["target"] = "torch.ops.aten.save.default"
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
+        (towers, "expr_str '9**9**9**9'"),
+        (powers, "expr_str 'Pow(Pow("),
+        (attributes, "target 'torch.ops.aten.__class__"),
+        (savers, "target 'torch.ops.aten.save.default'"),
         (sizes, "expr_str \"__import__('pathlib')"),
         (operators, "target 'torch.os.system'"),
         (subclasses, "expr_str '().__class__"),
@@ -162,3 +183,20 @@ def test_an_entry_that_is_there_twice_is_refused(program, tmp_path):
         archive.writestr("net/models/Model.json", "{}")  # PyTorch's reader ignores case
     with pytest.raises(IncompatibleArtifact, match=r"holds more than .*\(models/\wodel\.json\)"):
         load_program(path)
+
+
+def test_an_entry_that_unpacks_to_a_multiple_is_refused(program, tmp_path):
+    path = tmp_path / "bomb.pt2"
+    path.write_bytes(program.read_bytes())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data/weights/weight_9", bytes(2**26 + 1))
+    with pytest.raises(IncompatibleArtifact, match="unpacks to a multiple of its size"):
+        load_program(path)
+
+
+def test_files_of_the_user_are_left_out(program, tmp_path):
+    path = tmp_path / "extra.pt2"
+    path.write_bytes(program.read_bytes())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/extra/notes", bytes(2**27))
+    load_program(path)

@@ -256,6 +256,47 @@ def test_joined_or_not_computes_the_same(case: str):
     test_computes_the_same(case, 2)
 
 
+SUMS = {
+    "sum behind": (["r = Conv (c, w1, b8)", "y = Add (r, c)"], [1], 1),
+    "sum, the other way round": (["r = Conv (c, w1, b8)", "y = Add (c, r)"], [1], 1),
+    "sum and relu": (["r = Conv (c, w1, b8)", "t = Add (r, x)", "y = Relu (t)"], [1], 1),
+    "sum and clip": (["r = Conv (c, w1)", "t = Add (x, r)", "y = Clip (t, low, six)"], [1], 1),
+    "sum read twice": (
+        ["r = Conv (c, w1, b8)", "t = Add (r, c)", "u = Relu (t)", "y = Mul (t, u)"], [1], 1,
+    ),
+    "sum of two": (
+        ["r = Conv (c, w1, b8)", "q = Conv (c, w_in, b8)", "t = Add (r, q)", "y = Relu (t)"],
+        [0, 1], 2,
+    ),
+    "sum of one with itself": (["r = Conv (c, w1, b8)", "y = Add (r, r)"], [0], 1),
+    "part read elsewhere": (
+        ["r = Conv (c, w1, b8)", "t = Add (r, c)", "y = Mul (r, t)"], [0], 1,
+    ),
+    "part bent": (["r = Conv (c, w1, b8)", "q = Relu (r)", "y = Add (q, c)"], [0], 1),
+    "number added": (["r = Conv (c, w1, b8)", "y = Add (r, six)"], [0], 1),
+    "smaller map added": (
+        ["r = Conv (c, w1, b8)", "m = GlobalAveragePool (c)", "y = Add (r, m)"], [0], 1,
+    ),
+    "part is perforated": ([ours("c", "w1", "x", "r", **POINT), "y = Add (r, c)"], [0], 1),
+}  # fmt: skip
+# "c" is perforated and read by two, so what is behind it is native, but joins nothing.
+CASES |= {
+    name: [ours("x", "w3", "x", "c"), "z = Sigmoid (c)", *lines]
+    for name, (lines, *_) in SUMS.items()
+}
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_sum_becomes_the_end_of_a_plain_convolution(case: str):
+    _, modes, count = SUMS[case]
+    behind = of_ours(lowered(case))[1:]
+    found = [a.i for node in behind for a in node.attribute if a.name == "mode"]
+    assert (sorted(found), len(behind)) == (modes, count)
+    adds = [node for node in lowered(case).graph.node if node.op_type == "Add"]
+    assert len(adds) == 1 - sum(modes)
+    test_computes_the_same(case, 0)
+
+
 def test_lowered_file_is_read_again(tmp_path: Path):
     path = tmp_path / "native.onnx"
     onnx.save(lowered("gated chain"), path)
@@ -288,3 +329,23 @@ def test_without_our_ops_nothing_is_changed():
     model = lower(plain, "native")
     assert CPU_DOMAIN not in {opset.domain for opset in model.opset_import}
     assert [node.op_type for node in model.graph.node] == ["Conv"]
+
+
+def test_what_a_mask_multiplies_is_defined_everywhere():
+    """A dead pixel holds whatever lay in memory, and zero times NaN is NaN."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        product (float[1, 4, 6, 6] x, float[1, 1, 6, 6] g) => (float[1, 4, 6, 6] y)
+        <float zero = {0},
+         float[4, 4, 1, 1] w = {1, 2, 0, 1, -1, 1, 2, 0, 0, 1, 1, 1, 2, -1, 0, 1}> {
+            positive = Greater (g, zero)
+            m = Cast <to = 1> (positive)
+            n = Neg (m)
+            c = Conv (x, w)
+            q = Mul (c, n)
+            y = Add (x, q)
+        }"""
+    lowered = lower(onnx.parser.parse_model(text), "native")
+    convs = [n for n in lowered.graph.node if n.op_type.startswith("PerforatedConv")]
+    assert convs, "the product with the mask leaves pixels unread"
+    inactive = [a.i for n in convs for a in n.attribute if a.name == "inactive"]
+    assert inactive and 2 not in inactive

@@ -62,3 +62,7 @@ def test_other_precisions_are_left_alone():
     model = gemm([1, 2])
     assert quantize_bias.run(model) == 0
     assert quantize_bias.run(model, Precision("int8", ranges={"a": (-1.0, 1.0)})) == 0
+
+
+def test_one_number_for_channels_of_several_units_stays():
+    assert quantize_bias.run(gemm([1.5]), INTEGERS) == 0

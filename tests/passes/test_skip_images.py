@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pagdeploy import pipeline
 from pagdeploy.graph.choice import Choice, lowerings_of
-from pagdeploy.graph.gates import force_selections, gates_of
+from pagdeploy.graph.gates import expose, force_selections, gates_of
 from pagdeploy.graph.read import graphs_of
 from pagdeploy.ops.bodies import attach_bodies
 from pagdeploy.verbs.profile.candidates import perforated_convolutions
@@ -135,6 +135,71 @@ def test_what_another_node_reads_is_computed_for_all():
             assert_close(one, other, 1e-5)
 
 
+def gated_in_a_row(batch="n", reduce="ReduceMean", *, shown=False) -> onnx.ModelProto:
+    """x -> Relu -> block -> block -> y; each is gated by the means of what it reads."""
+    rng = np.random.default_rng(3)
+    weights = {"axes": np.array([2, 3], np.int64)}
+    nodes = [helper.make_node("Relu", ["x"], ["x0"])]
+    inputs = ["axes"] if reduce == "ReduceMean" else []
+    attributes = {"keepdims": 1} if inputs else {}
+    for block in range(2):
+        here, after = f"x{block}", f"x{block + 1}"
+        weights |= {
+            f"g{block}": rng.standard_normal((2, 6, 1, 1)).astype(np.float32),
+            f"gb{block}": np.zeros(2, np.float32),
+            f"w{block}": rng.standard_normal((6, 6, 1, 1)).astype(np.float32),
+            f"b{block}": rng.standard_normal(6).astype(np.float32),
+        }
+        nodes += [
+            helper.make_node(reduce, [here, *inputs], [f"mean{block}"], **attributes),
+            helper.make_node("Conv", [f"mean{block}", f"g{block}", f"gb{block}"], [f"l{block}"]),
+            op_node("PAGGate", [f"l{block}"], [f"s{block}"]),
+            op_node("PerforatedConv", [here, f"s{block}", f"w{block}", f"b{block}", here], [after],
+                    kernel_shape=[1, 1], mode=1, activation=1),
+        ]  # fmt: skip
+    outputs = {"x2": (TensorProto.FLOAT, [batch, 6, "h", "w"])}
+    if shown:
+        outputs["mean1"] = (TensorProto.FLOAT, [batch, 6, 1, 1])
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    image = {"x": (TensorProto.FLOAT, [batch, 6, "h", "w"])}
+    return model_of(nodes, image, outputs, initializers=constants, opset=18)
+
+
+@pytest.mark.parametrize("reduce", ["ReduceMean", "GlobalAveragePool"])
+@pytest.mark.parametrize("batch", [1, "n"])
+def test_the_next_gate_finds_its_means_in_the_branches(batch, reduce):
+    model = gated_in_a_row(batch, reduce)
+    result = lowered(model)
+    first, second = (node for node in result.graph.node if node.op_type == "If")
+    assert (len(first.output), len(second.output)) == (2, 1)
+    off = next(a.g for a in first.attribute if a.name == "else_branch")
+    assert "GlobalAveragePool" not in [node.op_type for node in off.node], "the gate has read it"
+    main = [node.op_type for node in result.graph.node]
+    assert main.count(reduce) == 1, "of the first block's input"
+    seen = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((batch if batch == 1 else 3, 6, 5, 7), np.float32)
+        names = ["s0", "s1"]
+        engine, reference = (
+            run_onnxruntime(expose(each, names), {"x": x})
+            for each in (result, attach_bodies(model))
+        )
+        for one, other in zip(engine, reference, strict=True):
+            assert_close(one, other, 1e-5)
+        seen.update(np.stack(reference[1:3], axis=-1).reshape(-1, 2)[0])
+    assert seen == {0, 1}
+
+
+def test_means_that_are_shown_stay_where_they_are():
+    result = lowered(gated_in_a_row(shown=True))
+    assert [len(node.output) for node in result.graph.node if node.op_type == "If"] == [1, 1]
+    feed = {"x": feed_of([0, 1])["x"]}
+    wanted = run_onnxruntime(attach_bodies(gated_in_a_row(shown=True)), feed)
+    for one, other in zip(run_onnxruntime(result, feed), wanted, strict=True):
+        assert_close(one, other, 1e-5)
+
+
 def squeezed() -> onnx.ModelProto:
     """x -> base -> 1x1, times what is pooled of it, 1x1 gated by image -> y."""
     rng = np.random.default_rng(0)
@@ -245,3 +310,57 @@ def test_any_bottleneck(
     result = lowered(model)
     assert "images" in lowerings_of(result).values()
     assert_close(run_onnxruntime(result, feed)[0], expected(model, feed), 1e-5)
+
+
+# What a decision per image can be multiplied into; the convolution behind it is the part's root.
+_FORMS = {
+    "a multiple of the mask": "t = Mul (m, two)\n y0 = Mul (c, t)\n y = Relu (y0)",
+    "a share of it taken off": (
+        "t = Mul (m, half)\n y0 = Sub (c, t)\n y1 = Mul (y0, m)\n y = Add (x, y1)"
+    ),
+    "half of it stays": "t = Mul (m, half)\n u = Add (t, half)\n y = Mul (c, u)",
+    "a sign": "t = Mul (m, two)\n u = Sub (t, one)\n y = Mul (c, u)",
+    "the mask within": "t = Add (m, half)\n v = Mul (c, t)\n e = Conv (v, w)\n y = Mul (e, m)",
+}
+
+
+@pytest.mark.parametrize("form", _FORMS)
+@pytest.mark.parametrize("batch", ["3", "n"])
+def test_masks_within_a_part_belong_to_its_images(form, batch):
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        forms (float[{batch}, 4, 6, 6] x, float[{batch}, 1, 1, 1] g) => (float[{batch}, 4, 6, 6] y)
+        <float zero = {{0}}, float half = {{0.5}}, float one = {{1}}, float two = {{2}},
+         float[4, 4, 1, 1] w = {{1, 2, 0, 1, -1, 1, 2, 0, 0, 1, 1, 1, 2, -1, 0, 1}}> {{
+            positive = Greater (g, zero)
+            m = Cast <to = 1> (positive)
+            c = Conv (x, w)
+            {_FORMS[form]}
+        }}"""
+    model = onnx.parser.parse_model(text)
+    x = np.random.default_rng(0).standard_normal((3, 4, 6, 6), np.float32)
+    result = lowered(model)
+    for decisions in DECISIONS:
+        g = np.array(decisions, np.float32).reshape(-1, 1, 1, 1) - 0.5
+        feed = {"x": x, "g": g}
+        assert_close(run_onnxruntime(result, feed)[0], run_onnxruntime(model, feed)[0], 1e-5)
+
+
+def test_a_decision_between_one_branch_is_none():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        single (float[2, 4, 6, 6] x, float[2, 1, 1, 1] g) => (float[2, 4, 6, 6] y)
+        <int64 zero = {0}, int64[1] axis = {1},
+         float[4, 4, 1, 1] w = {1, 2, 0, 1, -1, 1, 2, 0, 0, 1, 1, 1, 2, -1, 0, 1}> {
+            s = ArgMax <axis = 1, keepdims = 1> (g)
+            e = Equal (s, zero)
+            m = Cast <to = 1> (e)
+            c = Conv (x, w)
+            q = Mul (c, m)
+            y = Add (x, q)
+        }"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    feed = {
+        "x": rng.standard_normal((2, 4, 6, 6), np.float32),
+        "g": rng.standard_normal((2, 1, 1, 1), np.float32),
+    }
+    assert_close(run_onnxruntime(lowered(model), feed)[0], run_onnxruntime(model, feed)[0], 1e-5)

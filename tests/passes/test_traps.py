@@ -150,3 +150,35 @@ def test_gates_and_masks_that_reach_into_subgraphs(body):
         wanted = run_onnxruntime(before, feeds)[0]
         for other in (attach_bodies(after), *(lower(before, name) for name in ("dense", "gather"))):
             np.testing.assert_allclose(run_onnxruntime(other, feeds)[0], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "repeat", ["three = Expand (m, sizes)", "three = Tile (m, times)"], ids=["Expand", "Tile"]
+)
+def test_a_mask_that_was_repeated_counts_as_often(repeat):
+    """Channel 1 of [m, m, m, 1 - m] is m, not 1 - m."""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        repeated (float[2, 4, 6, 6] x, float[2, 1, 6, 6] g) => (float[2, 4, 6, 6] y)
+        <float zero = {{0}}, float one = {{1}}, int64[4] sizes = {{2, 3, 6, 6}},
+         int64[4] times = {{1, 3, 1, 1}}, int64[1] first = {{1}},
+         float[4, 4, 1, 1] w = {{1, 2, 0, 1, -1, 1, 2, 0, 0, 1, 1, 1, 2, -1, 0, 1}}> {{
+            positive = Greater (g, zero)
+            m = Cast <to = 1> (positive)
+            rest = Sub (one, m)
+            {repeat}
+            all = Concat <axis = 1> (three, rest)
+            k = Gather <axis = 1> (all, first)
+            c = Conv (x, w)
+            q = Mul (c, k)
+            y = Add (x, q)
+        }}"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    feed = {
+        "x": rng.standard_normal((2, 4, 6, 6), np.float32),
+        "g": rng.standard_normal((2, 1, 6, 6), np.float32),
+    }
+    wanted = run_onnxruntime(model, feed)[0]
+    for lowering in ("gather", "dense"):
+        found = run_onnxruntime(lower(model, lowering), feed)[0]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
