@@ -148,6 +148,10 @@ void Convolution::computeTile(const ConvCall& call, const ConvGeometry& geometry
         fillInput(call, geometry, tile, kDepthwiseRows, mine.input.data());
         return depthwiseTile(tile, sink);
     }
+    if (weights_.isNarrow()) {
+        fillInput(call, geometry, tile, kNarrowRows, mine.input.data());
+        return narrowTile(tile, sink);
+    }
     // Even groups: 25 rows are 9, 8 and 8 rather than 12, 12 and 1.
     const int groupRows = ceilDivide(tile.rows, ceilDivide(tile.rows, isa_.rows));
     fillInput(call, geometry, tile, groupRows, mine.input.data());
@@ -251,6 +255,11 @@ void Convolution::depthwiseTile(const Tile& tile, const RowSink& sink) const {
     const int end = std::min(tile.endPanel * kDepthwiseChannels, shape_.outputChannels);
     isa_.depthwise({tile.rows, shape_.taps(), shape_.outputChannels, scratch().input.data(),
                     weights_.panel(0), weights_.panelBias(0), sink, first, end});
+}
+
+void Convolution::narrowTile(const Tile& tile, const RowSink& sink) const {
+    isa_.narrow({tile.rows, shape_.taps(), shape_.inputChannels, shape_.outputChannels,
+                 scratch().input.data(), weights_.panel(0), weights_.panelBias(0), sink});
 }
 
 }  // namespace pagdeploy::cpu

@@ -103,6 +103,7 @@ private:
     void computeTile(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile) const;
     void multiplyTile(const Tile& tile, int groupRows, const RowSink& sink) const;
     void depthwiseTile(const Tile& tile, const RowSink& sink) const;
+    void narrowTile(const Tile& tile, const RowSink& sink) const;
     void fillInput(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile,
                    int groupRows, const float** to) const;
 

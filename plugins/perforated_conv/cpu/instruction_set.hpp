@@ -59,12 +59,28 @@ struct DepthwiseRows {
     int endChannel;
 };
 
+// Rows of a product of few columns that are computed together.
+constexpr int kNarrowRows = 4;
+
+// Some rows times so few columns that a vector goes along the depth instead of over the columns.
+struct NarrowRows {
+    int rows;
+    int taps;
+    int depth;
+    int columns;
+    const float* const* input;  // [taps][row] of each kNarrowRows rows, the last group smaller
+    const float* weights;       // [columns][taps][depth]
+    const float* bias;          // [columns]
+    RowSink sink;
+};
+
 struct InstructionSet {
     const char* name;
     int rows;   // of a tile, at most
     int panel;  // columns of a tile: two vectors
     void (*multiply)(const TileProduct&);
     void (*depthwise)(const DepthwiseRows&);
+    void (*narrow)(const NarrowRows&);
 };
 
 // Those that this processor has, the fastest first; the portable one is always the last.

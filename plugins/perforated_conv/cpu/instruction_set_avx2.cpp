@@ -5,6 +5,6 @@
 
 namespace pagdeploy::cpu {
 
-const InstructionSet kAvx2{"avx2", kTileRows, kPanel, multiply, depthwise};
+const InstructionSet kAvx2{"avx2", kTileRows, kPanel, multiply, depthwise, narrow};
 
 }  // namespace pagdeploy::cpu

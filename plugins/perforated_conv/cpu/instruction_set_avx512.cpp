@@ -5,6 +5,6 @@
 
 namespace pagdeploy::cpu {
 
-const InstructionSet kAvx512{"avx512", kTileRows, kPanel, multiply, depthwise};
+const InstructionSet kAvx512{"avx512", kTileRows, kPanel, multiply, depthwise, narrow};
 
 }  // namespace pagdeploy::cpu

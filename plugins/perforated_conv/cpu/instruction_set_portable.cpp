@@ -5,6 +5,6 @@
 
 namespace pagdeploy::cpu {
 
-const InstructionSet kPortable{"portable", kTileRows, kPanel, multiply, depthwise};
+const InstructionSet kPortable{"portable", kTileRows, kPanel, multiply, depthwise, narrow};
 
 }  // namespace pagdeploy::cpu

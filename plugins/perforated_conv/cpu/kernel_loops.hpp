@@ -203,5 +203,79 @@ void depthwise(const DepthwiseRows& p) {
     }
 }
 
+PAG_ALWAYS_INLINE float total(Vector value) {
+    float sum = 0.0f;
+    for (int lane = 0; lane < kWidth; ++lane) {
+        sum += value[lane];
+    }
+    return sum;
+}
+
+// Some rows times one or two columns. R counts the rows, C the columns, I the sums: row
+// I / columns, column I % columns.
+template <int... R, int... C, int... I>
+PAG_ALWAYS_INLINE void narrowBlock(const NarrowRows& p, int firstRow, int firstColumn,
+                                   std::integer_sequence<int, R...>,
+                                   std::integer_sequence<int, C...>,
+                                   std::integer_sequence<int, I...>) {
+    constexpr int kRows = sizeof...(R);
+    constexpr int kColumns = sizeof...(C);
+    Vector sum[] = {(static_cast<void>(I), Vector{})...};
+    float rest[] = {p.bias[firstColumn + I % kColumns]...};
+    const float* const* input = p.input + static_cast<std::ptrdiff_t>(firstRow) * p.taps;
+    const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(p.taps) * p.depth;
+    const float* weights = p.weights + firstColumn * column;
+    for (int tap = 0; tap < p.taps; ++tap, input += kRows, weights += p.depth) {
+        const float* const row[] = {input[R]...};
+        int k = 0;
+        for (; k + kWidth <= p.depth; k += kWidth) {
+            const Vector weight[] = {load(weights + C * column + k)...};
+            const Vector value[] = {load(row[R] + k)...};
+            ((sum[I] += value[I / kColumns] * weight[I % kColumns]), ...);
+        }
+        for (; k < p.depth; ++k) {
+            ((rest[I] += row[I / kColumns][k] * weights[(I % kColumns) * column + k]), ...);
+        }
+    }
+    ((rest[I] += total(sum[I])), ...);
+    if (p.sink.base != nullptr) {
+        ((rest[I] += p.sink.base[firstRow + I / kColumns][firstColumn + I % kColumns]), ...);
+    }
+    ((p.sink.output[firstRow + I / kColumns][firstColumn + I % kColumns] =
+          bent(rest[I], p.sink.bend)),
+     ...);
+}
+
+template <int rows>
+void narrowGroup(const NarrowRows& p, int firstRow) {
+    constexpr auto kEachRow = std::make_integer_sequence<int, rows>{};
+    int column = 0;
+    for (; column + 2 <= p.columns; column += 2) {
+        narrowBlock(p, firstRow, column, kEachRow, std::make_integer_sequence<int, 2>{},
+                    std::make_integer_sequence<int, rows * 2>{});
+    }
+    if (column < p.columns) {
+        narrowBlock(p, firstRow, column, kEachRow, std::make_integer_sequence<int, 1>{}, kEachRow);
+    }
+}
+
+void narrow(const NarrowRows& p) {
+    static_assert(kNarrowRows == 4, "one case for each remainder");
+    int r = 0;
+    for (; r + kNarrowRows <= p.rows; r += kNarrowRows) {
+        narrowGroup<kNarrowRows>(p, r);
+    }
+    switch (p.rows - r) {
+        case 3:
+            return narrowGroup<3>(p, r);
+        case 2:
+            return narrowGroup<2>(p, r);
+        case 1:
+            return narrowGroup<1>(p, r);
+        default:
+            return;
+    }
+}
+
 }  // namespace
 }  // namespace pagdeploy::cpu

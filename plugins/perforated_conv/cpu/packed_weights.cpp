@@ -14,17 +14,29 @@ AlignedFloats alignedFloats(std::size_t count) {
     return AlignedFloats(memory);
 }
 
+namespace {
+
+// A panel would be padding for the most part, and a vector along the depth is full.
+constexpr int kNarrowOutputs = 4;
+constexpr int kNarrowDepth = 64;
+
+}  // namespace
+
 PackedWeights::PackedWeights(const KernelShape& shape, const float* weights, const float* bias,
                              const InstructionSet& isa)
     : depthwise_(shape.groups > 1 && shape.groups == shape.inputChannels &&
                  shape.groups == shape.outputChannels),
+      narrow_(shape.groups == 1 && shape.outputChannels <= kNarrowOutputs &&
+              shape.inputChannels >= kNarrowDepth),
       depth_(shape.inputChannels / shape.groups),
-      columns_(isa.panel),
-      panelsPerGroup_(ceilDivide(shape.outputChannels / shape.groups, isa.panel)),
+      columns_(narrow_ ? shape.outputChannels : isa.panel),
+      panelsPerGroup_(ceilDivide(shape.outputChannels / shape.groups, columns_)),
       panels_(shape.groups * panelsPerGroup_),
       panelSize_(static_cast<std::size_t>(shape.taps()) * depth_ * columns_) {
     if (depthwise_) {
         packDepthwise(shape, weights, bias);
+    } else if (narrow_) {
+        packNarrow(shape, weights, bias);
     } else {
         packPanels(shape, weights, bias);
     }
@@ -68,6 +80,22 @@ void PackedWeights::packDepthwise(const KernelShape& shape, const float* weights
         for (int c = 0; c < channels; ++c) {
             weights_[static_cast<std::size_t>(tap) * channels + c] =
                 weights[static_cast<std::size_t>(c) * taps + tap];
+        }
+    }
+}
+
+void PackedWeights::packNarrow(const KernelShape& shape, const float* weights, const float* bias) {
+    const int taps = shape.taps();
+    weights_ = alignedFloats(panelSize_);
+    bias_ = alignedFloats(static_cast<std::size_t>(columns_));
+    std::copy_n(bias, columns_, bias_.get());
+    float* to = weights_.get();
+    for (int column = 0; column < columns_; ++column) {
+        const float* from = weights + static_cast<std::size_t>(column) * depth_ * taps;
+        for (int tap = 0; tap < taps; ++tap) {
+            for (int k = 0; k < depth_; ++k) {
+                *to++ = from[static_cast<std::size_t>(k) * taps + tap];
+            }
         }
     }
 }

@@ -36,13 +36,15 @@ private:
 
 // The weights of one convolution, (M, C / group, kernel height, kernel width), cut into panels of
 // output channels: [group][panel][tap][input channel of the group][column]. The last panel of a
-// group is padded with zeros. Depthwise weights are [tap][channel] instead.
+// group is padded with zeros. Depthwise weights are [tap][channel] instead; those of a few output
+// channels, a gate's, are [output channel][tap][input channel].
 class PackedWeights {
 public:
     PackedWeights(const KernelShape& shape, const float* weights, const float* bias,
                   const InstructionSet& isa);
 
     bool isDepthwise() const { return depthwise_; }
+    bool isNarrow() const { return narrow_; }
     int panels() const { return panels_; }          // of all groups
     int panelsPerGroup() const { return panelsPerGroup_; }
     int depth() const { return depth_; }            // input channels of a group
@@ -60,8 +62,10 @@ public:
 private:
     void packPanels(const KernelShape& shape, const float* weights, const float* bias);
     void packDepthwise(const KernelShape& shape, const float* weights, const float* bias);
+    void packNarrow(const KernelShape& shape, const float* weights, const float* bias);
 
     bool depthwise_;
+    bool narrow_;
     int depth_;
     int columns_;  // of a panel
     int panelsPerGroup_;

@@ -209,6 +209,12 @@ inline std::vector<ProblemSpec> problemSpecs() {
     add("very_deep_pointwise", [](S s) {
         s.kernel = 1, s.inputs = 3300, s.input = {1, 5, 5}, s.mode = kModeAdd;
     });
+    for (const int outputs : {1, 2, 3, 4}) {
+        add("few_outputs", [&](S s) { s.outputs = outputs, s.inputs = 64 + 5 * outputs; });
+    }
+    add("few_outputs_pointwise", [](S s) {
+        s.kernel = 1, s.outputs = 2, s.inputs = 256, s.density = 1, s.mode = kModeAdd;
+    });
     add("wide", [](S s) { s.outputs = 530, s.inputs = 8, s.input = {1, 13, 13}; });
     add("many_rows", [](S s) { s.input = {2, 40, 30}, s.inputs = 8, s.density = 0.9; });
     for (const int mode : {kModeReplace, kModeAdd}) {

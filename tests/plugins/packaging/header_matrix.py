@@ -1,19 +1,43 @@
-"""Build and run the plugin tests against the headers of several TensorRT versions.
+"""Build and run the plugin tests, and compile the C++ runtime's back end, for several TensorRTs.
 
     header_matrix.py HEADERS BUILD [VERSION...]
 
 HEADERS has one folder a version, each with an include folder. The kernels are emulated, so nothing
-of CUDA is needed. Ends with a table; exits 1 if a version failed, 77 if there is none.
+of CUDA is needed; the back end is left out where there are no CUDA headers, and says so. Ends with
+a table; exits 1 if a version failed, 77 if there is none.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+
+
+def cuda_headers() -> Path | None:
+    """The folder of CUDA's headers, by CUDA_PATH or where its toolkit is installed."""
+    roots = [Path(os.environ.get("CUDA_PATH", "")), *sorted(Path("/usr/local").glob("cuda*"))]
+    found = [root / "include" for root in roots]
+    return next((path for path in found if (path / "cuda_runtime_api.h").is_file()), None)
+
+
+def backend_steps(headers: Path, cuda: Path) -> list[list[str]]:
+    """How to compile every source of the runtime's back end, if it knows this version."""
+    if headers.name.startswith("8.5"):
+        return []  # whose registry loads no plugin library
+    runtime = ROOT / "engines" / "runtime"
+    flags = ["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+    includes = ["-I", str(runtime), "-I", str(runtime / "include")]
+    system = ["-isystem", str(headers / "include"), "-isystem", str(cuda)]
+    compiler = os.environ.get("CXX", "c++")
+    return [
+        [compiler, *flags, *includes, *system, str(source)]
+        for source in sorted((runtime / "backends" / "tensorrt").glob("*.cpp"))
+    ]
 
 
 def failure_of(headers: Path, build: Path) -> str | None:
@@ -29,6 +53,8 @@ def failure_of(headers: Path, build: Path) -> str | None:
         ["cmake", "--build", str(build), "--target", target],
         [str(program), "--gtest_brief=1"],
     ]
+    if (cuda := cuda_headers()) is not None:
+        steps += backend_steps(headers, cuda)
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -44,6 +70,8 @@ def main() -> None:
     if not versions:
         print(f"skipped: no headers below {folder}")
         sys.exit(77)
+    if cuda_headers() is None:
+        print("skipped the runtime's back end: no CUDA headers (CUDA_PATH)")
     failed = []
     for headers in versions:
         start = time.monotonic()

@@ -3,6 +3,10 @@
 
 #include <cstdio>
 
+#ifdef HAS_RUNTIME
+#include <pagdeploy/pagdeploy.h>
+#endif
+
 namespace {
 
 bool isThere(const char* name, const char* path) {
@@ -22,6 +26,11 @@ int main() {
 #endif
 #ifdef ORT_OPS_LIBRARY
     complete &= isThere("ort_ops", ORT_OPS_LIBRARY);
+#endif
+#ifdef HAS_RUNTIME
+    pag_bundle* bundle = nullptr;
+    complete &= pag_bundle_open("/nowhere", &bundle) == PAG_USAGE && pag_message()[0] != '\0';
+    std::printf("runtime %s found\n", pag_version());
 #endif
     (void)isThere;
     return complete ? 0 : 1;
