@@ -31,6 +31,9 @@ if(TARGET pagdeploy_runtime)
   configure_file(${PROJECT_SOURCE_DIR}/cmake/pagdeploy.pc.in pagdeploy.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/pagdeploy.pc
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  install(FILES ${PROJECT_SOURCE_DIR}/cmake/PagdeployAddBundle.cmake DESTINATION ${_config_dir})
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/cpp/
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/pagdeploy/examples)
 endif()
 
 install(EXPORT pagdeploy

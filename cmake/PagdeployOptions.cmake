@@ -11,7 +11,18 @@ option(PAGDEPLOY_FETCH_TENSORRT_HEADERS
 option(PAGDEPLOY_FETCH_ONNXRUNTIME_HEADERS
   "Download the official archive of ONNX Runtime where no headers are installed" OFF)
 option(PAGDEPLOY_BUILD_TESTS "Build the native tests" OFF)
-option(PAGDEPLOY_SANITIZE "Build the host tests with AddressSanitizer and UBSan" OFF)
+option(PAGDEPLOY_SANITIZE "Build the host tests and the runtime with AddressSanitizer and UBSan" OFF)
+option(PAGDEPLOY_SANITIZE_THREADS "Build the host tests and the runtime with ThreadSanitizer" OFF)
+option(PAGDEPLOY_FUZZ "Build the fuzzer of the bundle reader; needs clang" OFF)
+if(PAGDEPLOY_SANITIZE AND PAGDEPLOY_SANITIZE_THREADS)
+  message(FATAL_ERROR "PAGDEPLOY_SANITIZE and PAGDEPLOY_SANITIZE_THREADS exclude each other")
+endif()
+set(PAGDEPLOY_SANITIZERS "")
+if(PAGDEPLOY_SANITIZE)
+  set(PAGDEPLOY_SANITIZERS -fsanitize=address,undefined)
+elseif(PAGDEPLOY_SANITIZE_THREADS)
+  set(PAGDEPLOY_SANITIZERS -fsanitize=thread)
+endif()
 
 # Every GPU that is supported, and PTX: of 80 for chips in between without a binary of their own,
 # of 120 for later ones. A build for tests is content with one.

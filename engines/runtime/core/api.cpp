@@ -168,15 +168,15 @@ pag_status pag_context_create(pag_engine* engine, const pag_context_options* opt
 void pag_context_release(pag_context* context) { delete context; }
 
 pag_status pag_context_bind_input(pag_context* context, const char* name, const void* data,
-                                  size_t bytes, pag_dtype dtype, const int64_t* shape,
-                                  int32_t rank, pag_memory memory) {
+                                  size_t bytes, int32_t dtype, const int64_t* shape, int32_t rank,
+                                  int32_t memory) {
     return guarded([&] {
         given(context, "context").context.bindInput(name, data, bytes, dtype, shape, rank, memory);
     });
 }
 
 pag_status pag_context_bind_output(pag_context* context, const char* name, void* data, size_t bytes,
-                                   pag_dtype dtype, pag_memory memory) {
+                                   int32_t dtype, int32_t memory) {
     return guarded(
         [&] { given(context, "context").context.bindOutput(name, data, bytes, dtype, memory); });
 }

@@ -1,5 +1,6 @@
 #include "core/bundle.hpp"
 
+#include <algorithm>
 #include <system_error>
 
 #include "core/files.hpp"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr auto kManifest = "manifest.json";
 constexpr std::uintmax_t kLargestManifest = 64u << 20;
-constexpr std::uintmax_t kLargestEngine = std::uintmax_t{64} << 30;
+constexpr std::uintmax_t kLargestFile = std::uintmax_t{64} << 30;
 constexpr auto kUntrusted = "Do not use it; build it again, or get it again from a source you trust.";
 
 Problem changed(const fs::path& folder, const std::string& name) {
@@ -68,6 +69,9 @@ void Bundle::checkFiles() const {
         throw Problem(PAG_INCOMPATIBLE, folder_.string() + " cannot be read (" + error.message() + ").",
                       "Check who may read it.");
     }
+    for (const auto* names : {&manifest_.libraries, &manifest_.plugins}) {
+        std::for_each(names->begin(), names->end(), [this](const std::string& name) { file(name); });
+    }
     file(manifest_.engineFile);
 }
 
@@ -79,10 +83,10 @@ fs::path Bundle::file(const std::string& name) const {
     return inside(folder_, name);
 }
 
-std::string Bundle::engineBytes() const {
-    std::string bytes = readFile(file(manifest_.engineFile), kLargestEngine);
-    if (sha256(bytes) != manifest_.files.at(manifest_.engineFile)) {
-        throw changed(folder_, manifest_.engineFile);
+std::string Bundle::bytesOf(const std::string& name) const {
+    std::string bytes = readFile(file(name), kLargestFile);
+    if (sha256(bytes) != manifest_.files.at(name)) {
+        throw changed(folder_, name);
     }
     return bytes;
 }

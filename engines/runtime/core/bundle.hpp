@@ -16,8 +16,8 @@ public:
     const Manifest& manifest() const { return manifest_; }
     const std::filesystem::path& folder() const { return folder_; }
 
-    // The bytes of the engine, hashed once more as they are read: what was checked is what runs.
-    std::string engineBytes() const;
+    // The bytes of a file, hashed once more as they are read: what was checked is what runs.
+    std::string bytesOf(const std::string& name) const;
     std::filesystem::path file(const std::string& name) const;
 
 private:

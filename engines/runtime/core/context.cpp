@@ -83,6 +83,16 @@ std::string nameOf(std::int32_t dtype) {
     return "dtype " + std::to_string(dtype);
 }
 
+// Kernels read whole elements; what lies across their borders is undefined, or a trap.
+void requireAligned(const TensorSpec& tensor, const void* data) {
+    const std::size_t alignment = elementBytes(tensor.dtype);
+    if (reinterpret_cast<std::uintptr_t>(data) % alignment != 0) {
+        throw misuse("The memory of '" + tensor.name + "' does not begin at a multiple of " +
+                         std::to_string(alignment) + " bytes.",
+                     "Bind memory that is aligned for its dtype.");
+    }
+}
+
 template <class T>
 void storeAs(double value, void* to) {
     const T converted = static_cast<T>(value);
@@ -93,6 +103,9 @@ void storeScalar(const TensorSpec& tensor, double value, void* to) {
     const bool whole = value == std::floor(value) && std::fabs(value) < 2147483648.0;
     switch (tensor.dtype) {
         case PAG_FLOAT32:
+            if (std::isfinite(value) && std::fabs(value) > std::numeric_limits<float>::max()) {
+                break;
+            }
             return storeAs<float>(value, to);
         case PAG_FLOAT64:
             return storeAs<double>(value, to);
@@ -167,6 +180,7 @@ void Context::bindInput(const char* name, const void* data, std::size_t bytes, s
                          std::to_string(data == nullptr ? 0 : bytes) + " are bound.",
                      "Bind all of it.");
     }
+    requireAligned(tensor, data);
     Binding binding{const_cast<void*>(data), needed, memory, rank, {}};
     std::copy_n(shape, rank, binding.shape);
     inputs_[index] = binding;
@@ -180,6 +194,7 @@ void Context::bindOutput(const char* name, void* data, std::size_t bytes, std::i
     const std::size_t index = indexOf(tensors, name, "output");
     if (data != nullptr) {
         requireKind(tensors[index], dtype, memory);
+        requireAligned(tensors[index], data);
     }
     outputs_[index] = {data, data == nullptr ? 0 : bytes, memory, -1, {}};
     rebound_ = true;

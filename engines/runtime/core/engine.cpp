@@ -1,9 +1,12 @@
 #include "core/engine.hpp"
 
+#include <charconv>
 #include <cstdlib>
+#include <string>
 #include <system_error>
 #include <utility>
 
+#include "core/files.hpp"
 #include "core/problem.hpp"
 #include "core/shared_library.hpp"
 
@@ -14,8 +17,16 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr auto kOpLibraryVariable = "PAGDEPLOY_ORT_OPS";
+constexpr auto kOpLibrary = "libpagdeploy_ort.so";
 
 void logNothing(void*, std::int32_t, const char*) {}
+
+int majorOf(const Manifest& manifest) {
+    int major = 0;
+    const std::string& version = manifest.version;
+    std::from_chars(version.data(), version.data() + version.size(), major);  // 0 where there is none
+    return major;
+}
 
 // The libraries that could load the engine, best first.
 std::vector<std::string> backendNames(const Manifest& manifest) {
@@ -23,7 +34,7 @@ std::vector<std::string> backendNames(const Manifest& manifest) {
         return {"onnxruntime"};
     }
     const std::string family = manifest.flavour == "tensorrt-rtx" ? "tensorrt_rtx" : "tensorrt";
-    const int built = std::atoi(manifest.version.c_str());
+    const int built = majorOf(manifest);
     std::vector<std::string> names{family + std::to_string(built)};
     if (manifest.versionCompatible) {
         for (const int later : {10, 11}) {
@@ -35,8 +46,29 @@ std::vector<std::string> backendNames(const Manifest& manifest) {
     return names;
 }
 
+// The op library of this machine, chosen as in Python (engines/ort_native.py); empty: there is none.
+fs::path installedOpLibrary() {
+    const char* const variable = std::getenv(kOpLibraryVariable);
+    const std::string named = variable == nullptr ? "" : variable;
+    if (named == "off") {
+        return {};
+    }
+    const fs::path path = named.empty() ? folderOfThisLibrary() / kOpLibrary : fs::absolute(named);
+    std::error_code error;
+    if (fs::is_regular_file(path, error)) {
+        return path;
+    }
+    if (!named.empty()) {
+        throw Problem(PAG_ENVIRONMENT,
+                      std::string(kOpLibraryVariable) + " names " + named + ", which is no file.",
+                      "Unset it, set it to 'off', or name the built libpagdeploy_ort.so.");
+    }
+    return {};
+}
+
 const Backend& loadBackend(const Manifest& manifest, const char* directory) {
-    const fs::path folder = directory != nullptr ? fs::path(directory) : folderOfThisLibrary();
+    const fs::path folder =
+        directory != nullptr ? fs::absolute(directory) : folderOfThisLibrary();
     const std::vector<std::string> names = backendNames(manifest);
     for (const std::string& name : names) {
         const fs::path path = folder / ("libpagdeploy_backend_" + name + ".so");
@@ -64,6 +96,13 @@ const Backend& loadBackend(const Manifest& manifest, const char* directory) {
 Engine::Engine(std::shared_ptr<const Bundle> bundle, const pag_engine_options& options)
     : bundle_(std::move(bundle)), libraryPaths_(libraries(options)) {
     const Manifest& manifest = bundle_->manifest();
+    if (options.threads < 0 || options.device < 0) {
+        throw Problem(PAG_USAGE,
+                      options.threads < 0
+                          ? "The options ask for " + std::to_string(options.threads) + " threads."
+                          : "The options ask for GPU " + std::to_string(options.device) + ".",
+                      "Give 0, or a positive number.");
+    }
     for (const std::string& path : libraryPaths_) {
         libraryNames_.push_back(path.c_str());
     }
@@ -76,7 +115,7 @@ Engine::Engine(std::shared_ptr<const Bundle> bundle, const pag_engine_options& o
     runtimeLibrary_ = options.runtime_library != nullptr ? options.runtime_library : "";
     backend_ = &loadBackend(manifest, options.backend_directory);
 
-    const std::string bytes = bundle_->engineBytes();
+    const std::string bytes = bundle_->bytesOf(manifest.engineFile);
     BackendEngineSpec spec{};
     spec.flavour = manifest.flavour.c_str();
     spec.version = manifest.version.c_str();
@@ -112,16 +151,13 @@ std::vector<std::string> Engine::libraries(const pag_engine_options& options) co
         return {};
     }
     if (!manifest.hasPlan) {
-        const char* const named = std::getenv(kOpLibraryVariable);
-        const fs::path installed =
-            named != nullptr ? fs::path(named) : folderOfThisLibrary() / "libpagdeploy_ort.so";
-        std::error_code error;
-        if (fs::is_regular_file(installed, error)) {
+        const fs::path installed = installedOpLibrary();
+        if (!installed.empty()) {
             return {installed.string()};
         }
     } else {
         const std::string name = "libpagdeploy_plugins_trt" +
-                                 std::to_string(std::atoi(manifest.version.c_str())) + ".so";
+                                 std::to_string(majorOf(manifest)) + ".so";
         const fs::path installed = folderOfThisLibrary() / name;
         std::error_code error;
         if (wanted.size() == 1 && fs::is_regular_file(installed, error)) {
@@ -140,7 +176,7 @@ std::vector<std::string> Engine::libraries(const pag_engine_options& options) co
     }
     std::vector<std::string> paths;
     for (const std::string& name : wanted) {
-        paths.push_back(fs::absolute(bundle_->file(name)).string());
+        paths.push_back(privateCopy(bundle_->bytesOf(name)));
     }
     return paths;
 }

@@ -15,7 +15,11 @@ std::filesystem::path inside(const std::filesystem::path& folder, const std::str
 // larger than `most`.
 std::string readFile(const std::filesystem::path& path, std::uintmax_t most);
 
-// Of the bytes as they are read; the file is not kept.
+// Of the bytes as they are read; the file is not kept. Throws as readFile.
 std::string sha256OfFile(const std::filesystem::path& path);
+
+// A path that holds these bytes for as long as the process lives, and that nobody else can write to:
+// what is loaded from it is what was hashed. The same bytes get the same path.
+std::string privateCopy(const std::string& bytes);
 
 }  // namespace pagdeploy::runtime

@@ -1,6 +1,8 @@
 #include "core/manifest.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -17,6 +19,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kDigestSize = 64;
+constexpr std::string_view kFlavours[] = {"onnxruntime", "onnxruntime-cuda", "tensorrt",
+                                          "tensorrt-rtx"};
 
 // What no build writes: any of these makes a manifest foreign, so they need no text of their own.
 struct Malformed : std::runtime_error {
@@ -47,19 +51,36 @@ double numberOf(const Json& value) {
     return value.is_null() ? std::nan("") : value.get<double>();  // JSON has no NaN
 }
 
+// Names cross the C ABI, where they end at the first zero.
+std::string nameOf(const Json& value) {
+    auto name = value.get<std::string>();
+    if (name.find('\0') != std::string::npos) {
+        throw Malformed("name");
+    }
+    return name;
+}
+
+const Json& listOf(const Json& json, const char* key) {
+    const Json& list = json.at(key);
+    if (!list.is_array()) {  // which a loop would take for a list of its values
+        throw Malformed(key);
+    }
+    return list;
+}
+
 TensorSpec tensorOf(const Json& json) {
-    TensorSpec tensor{json.at("name").get<std::string>(),
+    TensorSpec tensor{nameOf(json.at("name")),
                       dtypeOf(json.at("dtype").get_ref<const std::string&>()),
                       {},
                       {},
                       {},
                       {numberOf(json.at("sample_range").at(0)), numberOf(json.at("sample_range").at(1))}};
-    for (const Json& size : json.at("shape")) {
+    for (const Json& size : listOf(json, "shape")) {
         const bool dynamic = size.is_string();
         tensor.shape.push_back(dynamic ? -1 : sizeOf(size));
-        tensor.dimNames.push_back(dynamic ? size.get<std::string>() : "");
+        tensor.dimNames.push_back(dynamic ? nameOf(size) : "");
     }
-    for (const Json& size : json.at("sample_shape")) {
+    for (const Json& size : listOf(json, "sample_shape")) {
         tensor.sampleShape.push_back(sizeOf(size));
     }
     if (tensor.shape.size() > PAG_MAX_RANK || tensor.sampleShape.size() != tensor.shape.size()) {
@@ -75,6 +96,10 @@ std::vector<std::string> namesOf(const Json& json, const char* key) {
 
 void readEngine(const Json& json, Manifest& manifest) {
     manifest.flavour = json.at("flavour").get<std::string>();
+    if (std::find(std::begin(kFlavours), std::end(kFlavours), manifest.flavour) ==
+        std::end(kFlavours)) {
+        throw Malformed("flavour");
+    }
     manifest.version = json.at("version").get<std::string>();
     manifest.engineFile = json.at("file").get<std::string>();
     manifest.libraries = namesOf(json, "libraries");
@@ -105,15 +130,15 @@ bool vouchesForItself(const std::string& text, const std::string& digest) {
 Manifest parsed(const Json& json) {
     Manifest manifest;
     readEngine(json.at("engine"), manifest);
-    for (const Json& tensor : json.at("inputs")) {
+    for (const Json& tensor : listOf(json, "inputs")) {
         manifest.inputs.push_back(tensorOf(tensor));
     }
-    for (const Json& tensor : json.at("outputs")) {
+    for (const Json& tensor : listOf(json, "outputs")) {
         manifest.outputs.push_back(tensorOf(tensor));
     }
-    for (const Json& gate : json.at("gates")) {
+    for (const Json& gate : listOf(json, "gates")) {
         manifest.gates.push_back(
-            {gate.at("name").get<std::string>(), gate.at("density").get<std::vector<double>>()});
+            {nameOf(gate.at("name")), gate.at("density").get<std::vector<double>>()});
     }
     manifest.files = json.at("files").get<std::map<std::string, std::string>>();
     return manifest;
@@ -127,10 +152,12 @@ Manifest parseManifest(std::string text, const std::string& source) {
                           kUntrusted);
     try {
         const Json json = Json::parse(text);
-        const auto version = json.at("format_version").get<std::int64_t>();
-        if (json.at("format").get_ref<const std::string&>() != "pagbundle") {
+        const Json& number = json.at("format_version");
+        if (json.at("format").get_ref<const std::string&>() != "pagbundle" ||
+            !number.is_number_integer()) {
             throw foreign;
         }
+        const auto version = number.get<std::int64_t>();
         if (version != kFormatVersion) {
             throw Problem(PAG_INCOMPATIBLE,
                           source + " has bundle format " + std::to_string(version) +

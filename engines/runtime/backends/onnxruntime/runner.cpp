@@ -46,7 +46,7 @@ OrtRunner::OrtRunner(const OrtEngine& engine, const BackendContextSpec& spec)
       tensors_(engine.outputNames().size()) {}
 
 OrtHandle<OrtValue> OrtRunner::wrapped(const Binding& binding, ONNXTensorElementDataType dtype) const {
-    static char nothing[16];  // onnxruntime wants an address also where there are no elements
+    alignas(16) static char nothing[16];  // onnxruntime wants an address also where there are no elements
     void* const data = binding.data != nullptr ? binding.data : nothing;
     OrtValue* value = nullptr;
     check(ort().CreateTensorWithDataAsOrtValue(engine_.memoryInfo(binding.memory), data, binding.bytes,

@@ -1,5 +1,7 @@
 #include "backends/onnxruntime/session.hpp"
 
+#include <dlfcn.h>
+
 #include <cstring>
 #include <mutex>
 
@@ -81,6 +83,8 @@ OrtHandle<OrtSessionOptions> OrtEngine::options(const BackendEngineSpec& spec) c
           "onnxruntime refuses " + std::to_string(spec.threads) + " threads",
           "Give 0, or a small positive number.");
     for (std::size_t i = 0; i < spec.library_count; ++i) {
+        // What it registers lives as long as it is loaded, and each load makes it anew.
+        dlopen(spec.libraries[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         check(ort().RegisterCustomOpsLibrary_V2(raw, spec.libraries[i]), PAG_ENVIRONMENT,
               std::string("The library ") + spec.libraries[i] + " cannot be used",
               "Build it again here (docs/plugins.md).");

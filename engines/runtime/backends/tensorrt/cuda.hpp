@@ -74,6 +74,7 @@ public:
             enqueue();
         } catch (...) {
             cudaStreamEndCapture(stream, &recorded);  // the stream is the caller's: leave it usable
+            cudaGetLastError();                       // and so is what CUDA remembers
             destroy(recorded);
             throw;
         }

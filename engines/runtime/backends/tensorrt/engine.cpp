@@ -38,7 +38,7 @@ std::int32_t dtypeOf(nvinfer1::DataType type) {
 
 }  // namespace
 
-TrtEngine::TrtEngine(const BackendEngineSpec& spec) : log_(spec.log, spec.log_user), device_(spec.device) {
+TrtEngine::TrtEngine(const BackendEngineSpec& spec) : log_(TensorRtLog::lend(spec.log, spec.log_user)), device_(spec.device) {
     if (spec.version_compatible && !spec.allow_host_code) {
         throw Refusal(PAG_USAGE,
                       "The plan is version-compatible: it holds code that would run in this process.",
@@ -54,17 +54,17 @@ TrtEngine::TrtEngine(const BackendEngineSpec& spec) : log_(spec.log, spec.log_us
     }
     useDevice();
     for (std::size_t i = 0; i < spec.library_count; ++i) {
-        loadPlugins(spec.libraries[i], log_);
+        loadPlugins(spec.libraries[i], *log_);
     }
-    runtime_.reset(makeRuntime(log_));
+    runtime_.reset(makeRuntime(*log_));
     if (runtime_ == nullptr) {
-        throw Refusal(PAG_ENVIRONMENT, name_ + " cannot be started" + log_.takeCause() + ".",
+        throw Refusal(PAG_ENVIRONMENT, name_ + " cannot be started" + log_->takeCause() + ".",
                       "Run 'pagdeploy doctor' to see why.");
     }
     runtime_->setEngineHostCodeAllowed(spec.allow_host_code);
     plan_.reset(runtime_->deserializeCudaEngine(spec.engine_data, spec.engine_bytes));
     if (plan_ == nullptr) {
-        throw Refusal(PAG_INCOMPATIBLE, name_ + " refuses the plan" + log_.takeCause() + ".", kRebuild);
+        throw Refusal(PAG_INCOMPATIBLE, name_ + " refuses the plan" + log_->takeCause() + ".", kRebuild);
     }
     for (std::size_t i = 0; i < spec.input_count; ++i) {
         inputs_.push_back(described(spec.inputs[i], nvinfer1::TensorIOMode::kINPUT));
@@ -104,6 +104,10 @@ TrtEngine::Tensor TrtEngine::described(const BackendTensor& tensor, nvinfer1::Te
     return {name, tensor.dtype, plan_->isShapeInferenceIO(name)};
 }
 
+bool TrtEngine::readsShapes() const {
+    return std::any_of(inputs_.begin(), inputs_.end(), [](const Tensor& input) { return input.isShape; });
+}
+
 void TrtEngine::useDevice() const { checkCuda(cudaSetDevice(device_), "Choosing the GPU"); }
 
 std::unique_ptr<nvinfer1::IExecutionContext> TrtEngine::makeContext() {
@@ -111,7 +115,7 @@ std::unique_ptr<nvinfer1::IExecutionContext> TrtEngine::makeContext() {
     const std::lock_guard lock(making_);
     std::unique_ptr<nvinfer1::IExecutionContext> context(plan_->createExecutionContext());
     if (context == nullptr) {
-        throw Refusal(PAG_ENVIRONMENT, "TensorRT makes no context" + log_.takeCause() + ".",
+        throw Refusal(PAG_ENVIRONMENT, "TensorRT makes no context" + log_->takeCause() + ".",
                       "Free memory of the GPU, or use fewer contexts.");
     }
     return context;

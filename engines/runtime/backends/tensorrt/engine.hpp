@@ -28,13 +28,15 @@ public:
     void useDevice() const;
     std::unique_ptr<nvinfer1::IExecutionContext> makeContext();
     nvinfer1::ICudaEngine& plan() const { return *plan_; }
-    TensorRtLog& log() { return log_; }
+    TensorRtLog& log() { return *log_; }
+    // Whether sizes depend on values that the caller may change without binding anew.
+    bool readsShapes() const;
 
 private:
     static std::string checkedName(const BackendEngineSpec& spec);
     Tensor described(const BackendTensor& tensor, nvinfer1::TensorIOMode mode) const;
 
-    TensorRtLog log_;  // before what reports to it
+    TensorRtLog::Loan log_;  // before what reports to it
     int device_;
     std::string name_;
     std::unique_ptr<nvinfer1::IRuntime> runtime_;

@@ -212,7 +212,7 @@ void TrtRunner::enqueue(cudaStream_t stream) {
 
 void TrtRunner::run(const Binding* inputs, const Binding* outputs, bool rebound, cudaStream_t stream) {
     engine_.useDevice();
-    if (rebound) {
+    if (rebound || engine_.readsShapes()) {
         bind(inputs, outputs, stream);
     }
     upload(inputs, stream);
@@ -227,6 +227,10 @@ void TrtRunner::run(const Binding* inputs, const Binding* outputs, bool rebound,
 void TrtRunner::capture(const Binding* inputs, const Binding* outputs, cudaStream_t stream) {
     if (stream == nullptr) {
         throw Refusal(PAG_USAGE, "The default stream cannot be recorded.", "Give a stream of your own.");
+    }
+    if (engine_.readsShapes()) {
+        throw Refusal(PAG_USAGE, "The plan computes sizes from values of its inputs, which a graph fixes.",
+                      "Use pag_context_run.");
     }
     for (std::size_t i = 0; i < engine_.inputs().size(); ++i) {
         const bool isScalar = inputs[i].bytes == elementBytes(engine_.inputs()[i].dtype);

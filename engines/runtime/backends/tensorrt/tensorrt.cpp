@@ -2,7 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <new>
 #include <set>
+#include <vector>
 
 namespace pagdeploy::runtime {
 
@@ -33,11 +35,46 @@ std::array<int, 3> versionOf(void* library) {
 
 }  // namespace
 
+TensorRtLog::Loan TensorRtLog::lend(pag_log log, void* user) {
+    static std::mutex lending;
+    static auto* const all = new std::vector<std::unique_ptr<TensorRtLog>>;  // never destroyed
+    const std::lock_guard lock(lending);
+    const auto lent = [&](TensorRtLog& one) {
+        const std::lock_guard guard(one.mutex_);
+        if (one.log_ != nullptr) {
+            return false;
+        }
+        one.log_ = log;
+        one.user_ = user;
+        one.firstError_.clear();
+        return true;
+    };
+    for (const auto& one : *all) {
+        if (lent(*one)) {
+            return Loan(one.get());
+        }
+    }
+    all->push_back(std::make_unique<TensorRtLog>());
+    lent(*all->back());
+    return Loan(all->back().get());
+}
+
+void TensorRtLog::retire() {
+    const std::lock_guard lock(mutex_);
+    log_ = nullptr;
+    user_ = nullptr;
+}
+
 void TensorRtLog::log(Severity severity, const char* message) noexcept {
-    if (severity <= Severity::kERROR) {
-        const std::lock_guard lock(mutex_);
-        if (firstError_.empty()) {
+    const std::lock_guard lock(mutex_);
+    if (log_ == nullptr) {
+        return;
+    }
+    if (severity <= Severity::kERROR && firstError_.empty()) {
+        try {
             firstError_ = message;
+        } catch (const std::bad_alloc&) {
+            firstError_.clear();  // the caller hears it all the same
         }
     }
     if (severity <= Severity::kINFO) {

@@ -5,6 +5,7 @@
 #include <NvInferVersion.h>
 
 #include <array>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -16,19 +17,27 @@
 
 namespace pagdeploy::runtime {
 
-// Tells the caller's log, and keeps the first error to put behind a sentence of ours.
+// Tells the caller's log, and keeps the first error to put behind a sentence of ours. TensorRT keeps
+// the first logger of a process for its global functions, so none is ever destroyed: lend() hands out
+// one that has become free, and what reports to it after its return is heard by nobody.
 class TensorRtLog final : public nvinfer1::ILogger {
 public:
-    TensorRtLog(pag_log log, void* user) : log_(log), user_(user) {}
+    struct Return {
+        void operator()(TensorRtLog* log) const { log->retire(); }
+    };
+    using Loan = std::unique_ptr<TensorRtLog, Return>;
+    static Loan lend(pag_log log, void* user);
 
     void log(Severity severity, const char* message) noexcept override;
     // " (what TensorRT said first)", or nothing; the next failure begins anew.
     std::string takeCause();
 
 private:
-    pag_log log_;
-    void* user_;
-    std::mutex mutex_;
+    void retire();
+
+    std::recursive_mutex mutex_;  // a callback may make TensorRT speak again
+    pag_log log_ = nullptr;       // null: free
+    void* user_ = nullptr;
     std::string firstError_;
 };
 

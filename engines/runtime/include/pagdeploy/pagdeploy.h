@@ -50,7 +50,8 @@ typedef enum pag_status {
     PAG_FAILED = 5        /* the engine refused or broke off */
 } pag_status;
 
-/* Numbered as in ONNX (TensorProto.DataType). */
+/* Numbered as in ONNX (TensorProto.DataType). Dtypes and memories are passed as int32_t: an enum that
+ * holds another number than its own is undefined behaviour before it can be refused. */
 typedef enum pag_dtype {
     PAG_FLOAT32 = 1,
     PAG_UINT8 = 2,
@@ -113,17 +114,19 @@ typedef struct pag_engine_options {
     size_t struct_size;
     /* Folder of the back-end libraries; NULL: the folder of this library. */
     const char* backend_directory;
-    /* The onnxruntime or TensorRT library; NULL: as the dynamic loader finds it. */
+    /* The onnxruntime or TensorRT library; NULL: as the dynamic loader finds it. The first engine of
+     * a process decides: a second copy of either would share nothing with it. */
     const char* runtime_library;
     int32_t device;          /* number of the GPU */
     int32_t threads;         /* inside of one operator, on a CPU; 0: one per core */
     int32_t allow_host_code; /* let libraries run that come with the bundle: trust whoever built it */
-    pag_log log;             /* may be called from any thread; NULL: silence */
+    pag_log log;             /* may be called from any thread, throws nothing; NULL: silence */
     void* log_user;
 } pag_engine_options;
 
 /* Memory for an output whose size is known only when it is computed. `bytes` may be zero. It is to stay
- * valid until the next call for that name, or until the context is released. NULL fails the run. */
+ * valid until the next call for that name, or until the context is released. NULL fails the run. It
+ * must not throw. */
 typedef void* (*pag_allocate)(void* user, const char* name, size_t bytes, int32_t memory);
 
 typedef struct pag_context_options {
@@ -181,20 +184,21 @@ PAG_API const char* pag_engine_runtime(const pag_engine* engine);
 
 PAG_API pag_status pag_context_create(pag_engine* engine, const pag_context_options* options,
                                       pag_context** context);
+/* Not before the stream of its last run has passed that run. */
 PAG_API void pag_context_release(pag_context* context);
 
 /* Bind memory of the caller to an input, without a copy where the engine can read it there. It is read
  * during pag_context_run, until whose stream has passed it has to stay as it is. `shape` has no -1, and
  * `bytes` is its size at least.
- * PAG_USAGE: no such input, another dtype, a shape that the model does not take, too few bytes, device
- * memory for an engine that runs on the CPU. */
+ * PAG_USAGE: no such input, another dtype, a shape that the model does not take, too few bytes, memory
+ * that is not aligned to its elements, device memory for an engine that runs on the CPU. */
 PAG_API pag_status pag_context_bind_input(pag_context* context, const char* name, const void* data,
-                                          size_t bytes, pag_dtype dtype, const int64_t* shape,
-                                          int32_t rank, pag_memory memory);
+                                          size_t bytes, int32_t dtype, const int64_t* shape,
+                                          int32_t rank, int32_t memory);
 
 /* Bind memory of the caller to an output; `bytes` is what it has room for. data NULL: unbind. */
 PAG_API pag_status pag_context_bind_output(pag_context* context, const char* name, void* data,
-                                           size_t bytes, pag_dtype dtype, pag_memory memory);
+                                           size_t bytes, int32_t dtype, int32_t memory);
 
 /* Give a scalar input, such as a budget, its value; the context keeps it. */
 PAG_API pag_status pag_context_set_scalar(pag_context* context, const char* name, double value);
