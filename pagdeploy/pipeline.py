@@ -173,7 +173,7 @@ def seen_by(
     model: onnx.ModelProto,
     precision: Precision = Precision(),  # noqa: B008
 ) -> onnx.ModelProto:
-    """The model as a lowering sees it, before our nodes are taken apart: what its layers are held to.
+    """The model as a lowering sees it, before our nodes are taken apart; layers are held to it.
 
     Args:
         lowering: A key of `PIPELINES`.

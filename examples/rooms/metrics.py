@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pagdeploy.check.metrics import (
+    NORMAL_LIMITS,
+    DepthScore,
+    NormalScore,
+    SegmentationScore,
+)
+
 BOUNDARY_TOLERANCE = 2
 """Pixels, in both directions, within which a predicted and a true boundary pixel match."""
-
-NORMAL_LIMITS = (11.25, 22.5, 30.0)
-"""Degrees."""
 
 
 def segmentation_scores(predicted: Tensor, true: Tensor, classes: int) -> dict[str, float]:
@@ -25,21 +28,18 @@ def segmentation_scores(predicted: Tensor, true: Tensor, classes: int) -> dict[s
         true: class ids, (N, H, W) int64.
         classes: number of classes C.
     """
-    pairs = torch.bincount((true * classes + predicted).flatten(), minlength=classes**2)
-    table = pairs.view(classes, classes).double()  # (C, C), true by predicted
-    hits = table.diagonal()
-    union = table.sum(0) + table.sum(1) - hits
-    return {
-        "mIoU": float((hits / union.clamp(min=1)).mean()),
-        "pixel_accuracy": float(hits.sum() / table.sum()),
-    }
+    score = SegmentationScore(classes)
+    score.add(predicted.numpy(), true.numpy())
+    found = score.scores()
+    return {"mIoU": found["mIoU"], "pixel_accuracy": found["pixel accuracy"]}
 
 
 def boundary_scores(probability: Tensor, true: Tensor) -> dict[str, float]:
     """The best F-measure over one threshold for the whole set, as ODS of BSDS500 is defined.
 
     Simpler than the official benchmark: no thinning, and every pixel within the tolerance counts
-    as matched, several to one.
+    as matched, several to one. `pagdeploy.check.metrics.BoundaryScore` is the same but for the
+    tolerance, a disc that grows with the picture, and for its thresholds.
 
     Args:
         probability: (N, 1, H, W) in [0, 1].
@@ -59,21 +59,19 @@ def boundary_scores(probability: Tensor, true: Tensor) -> dict[str, float]:
 
 def depth_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
     """Mean |d - d*| / d* and the share of pixels with max(d/d*, d*/d) < 1.25; metres."""
-    ratio = torch.maximum(predicted / true, true / predicted)
-    return {
-        "abs_rel": float(((predicted - true).abs() / true).mean()),
-        "delta_1.25": float((ratio < 1.25).float().mean()),
-    }
+    score = DepthScore()
+    score.add(predicted.numpy(), true.numpy())
+    found = score.scores()
+    return {"abs_rel": found["AbsRel"], "delta_1.25": found["delta < 1.25"]}
 
 
 def normal_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
     """Mean angle in degrees and the shares of pixels within `NORMAL_LIMITS`; (N, 3, H, W)."""
-    cosine = F.cosine_similarity(predicted, true, dim=1).clamp(-1, 1)  # (N, H, W)
-    angle = torch.rad2deg(torch.arccos(cosine))
-    scores = {"mean_angle": float(angle.mean())}
-    for limit in NORMAL_LIMITS:
-        scores[f"within_{limit:g}"] = float((angle < limit).float().mean())
-    return scores
+    score = NormalScore()
+    score.add(predicted.numpy().swapaxes(0, 1), true.numpy().swapaxes(0, 1))  # (3, N, H, W)
+    found = score.scores()
+    within = {f"within_{limit:g}": found[f"within {limit:g}"] for limit in NORMAL_LIMITS}
+    return {"mean_angle": found["mean angle"], **within}
 
 
 def mask_scores(mask: Tensor, classes: Tensor, boundary: Tensor) -> dict[str, float]:

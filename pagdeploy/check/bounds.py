@@ -2,11 +2,11 @@
 
     bound = unit x (1 + sum over its operators of their steps)
 
-The unit is the distance between neighbouring numbers at 1, of what the layer computes in. An operator
-that only moves or compares takes no step; one that rounds its result takes one; a sum of K products
-takes sqrt(K), by which independent roundings grow (Higham, Accuracy and Stability of Numerical
-Algorithms, section 2.8); one that divides by, or raises, what it is given takes 64. Errors are of the
-layer's scale, its largest magnitude.
+The unit is the distance between neighbouring numbers at 1, of what the layer computes in. An
+operator that only moves or compares takes no step; one that rounds its result takes one; a sum of K
+products takes sqrt(K), by which independent roundings grow (Higham, Accuracy and Stability of
+Numerical Algorithms, section 2.8); one that divides by, or raises, what it is given takes 64.
+Errors are of the layer's scale, its largest magnitude.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from typing import NamedTuple
 from pagdeploy.check.compare import EPSILON
 
 _EXACT = frozenset(
-    "Abs ArgMax Cast Ceil Clip Concat DepthToSpace Equal Expand Flatten Floor Gather GatherND Greater"
-    " GreaterOrEqual Identity LeakyRelu Less LessOrEqual Max MaxPool Min Neg NonZero Not OneHot Pad"
-    " PAGGate Relu Reshape Round ScatterElements ScatterND Shape Sign Slice SpaceToDepth Split Squeeze"
-    " Tile TopK Transpose Unsqueeze Where".split()
+    "Abs ArgMax Cast Ceil Clip Concat DepthToSpace Equal Expand Flatten Floor Gather GatherND "
+    "Greater GreaterOrEqual Identity LeakyRelu Less LessOrEqual Max MaxPool Min Neg NonZero "
+    "Not OneHot Pad PAGGate Relu Reshape Round ScatterElements ScatterND Shape Sign Slice "
+    "SpaceToDepth Split Squeeze Tile TopK Transpose Unsqueeze Where".split()
 )
 _STEEP = frozenset(
-    "BatchNormalization Div Erf Exp GroupNormalization InstanceNormalization LayerNormalization Log"
-    " LogSoftmax LpNormalization Pow Reciprocal ReduceL2 Resize SegAwareConv Softmax Sqrt".split()
+    "BatchNormalization Div Erf Exp GroupNormalization InstanceNormalization "
+    "LayerNormalization Log LogSoftmax LpNormalization Pow Reciprocal ReduceL2 Resize "
+    "SegAwareConv Softmax Sqrt".split()
 )
 _SUMS = frozenset("Conv ConvTranspose Gemm MatMul PerforatedConv".split())
 _STEEP_STEPS = 64.0

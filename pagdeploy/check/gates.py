@@ -79,18 +79,8 @@ def compare_gate(
     bound = _margin_bound(logits, precision)
     if not free.shape == forced.shape == reference.shape:  # nothing to compare pixel by pixel
         free = forced = np.full_like(reference, -1)
-    # (N, K, H, W) -> margin of the best over the second best, (N, 1, H, W)
-    ordered = np.sort(logits, axis=1)
-    with np.errstate(invalid="ignore"):  # two infinities are a tie
-        margin = (
-            ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
-        )
     flipped = forced != reference
-    # What is no branch at all is never near a tie.
-    margin = np.where(
-        (forced < 0) | (forced >= branches), np.inf, np.nan_to_num(margin, posinf=np.inf)
-    )
-    margins = margin[flipped]
+    margins = margins_of(logits, forced)[flipped]
     misread, logit_error = 0, 0.0
     if own_logits is not None and own_logits.shape == logits.shape:
         misread = int((forced != own_logits.argmax(axis=1)[:, None]).sum())
@@ -109,6 +99,28 @@ def compare_gate(
         misread=misread,
         logit_error=logit_error,
     )
+
+
+def margins_of(
+    logits: npt.NDArray[Any], decided: npt.NDArray[np.int32] | None = None
+) -> npt.NDArray[Any]:
+    """How far each decision is from a tie, in logits, (N, 1, H, W).
+
+    Args:
+        logits: (N, K, H, W).
+        decided: What was decided, (N, 1, H, W); what is no branch at all is never near a tie.
+    """
+    branches = logits.shape[1]
+    # (N, K, H, W) -> margin of the best over the second best, (N, 1, H, W)
+    ordered = np.sort(logits, axis=1)
+    with np.errstate(invalid="ignore"):  # two infinities are a tie
+        margin = (
+            ordered[:, -1:] - ordered[:, -2:-1] if branches > 1 else np.full_like(ordered, np.inf)
+        )
+    margin = np.nan_to_num(margin, posinf=np.inf)
+    if decided is not None:
+        margin = np.where((decided < 0) | (decided >= branches), np.inf, margin)
+    return np.asarray(margin)
 
 
 def _margin_bound(logits: npt.NDArray[Any], precision: str) -> float:

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 import typer
 
 from pagdeploy.errors import EnvironmentProblem, PagdeployError
+from pagdeploy.report.html import printable as printable  # commands find it here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +39,9 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="NAME=photo.jpg, NAME=x.npy, NAME=0.5, or all.npz; repeatable."),
 ]
-
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Report to write: one page that stands alone.")
+]
 HostCode = Annotated[
     bool,
     typer.Option(
@@ -179,6 +183,12 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
-def printable(text: str) -> str:
-    """Text of a file's, with nothing in it that commands the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def invocation() -> str:
+    """The command line that runs, as it can be given to a shell again."""
+    return shlex.join(["pagdeploy", *sys.argv[1:]])
+
+
+def wrote(path: Path | None) -> None:
+    """Name a file that was written."""
+    if path is not None:
+        typer.echo(f"wrote {path}")

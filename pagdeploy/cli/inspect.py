@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagdeploy.cli.console import Json, print_json, reported, table
+from pagdeploy.cli.console import Html, Json, invocation, print_json, reported, table, wrote
 from pagdeploy.report.html import printable
 
 if TYPE_CHECKING:
@@ -25,23 +25,29 @@ def inspect(
         bool,
         typer.Option("--gates", help="Explain every gate of a model: what it decides and spares."),
     ] = False,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Show what a file or bundle is; nothing of it is run. Needs no TensorRT and no GPU."""
     from pagdeploy.verbs.inspect import BundleSummary, LibrarySummary, PlanSummary, inspect_gates
     from pagdeploy.verbs.inspect import inspect as look
+    from pagdeploy.verbs.inspect.page import write_report
 
+    if html is not None:
+        write_report(html, file, invocation())
     if gates:
         explained = inspect_gates(file)
         if as_json:
             print_json(explained)
         else:
             _show_gates(explained)
+            wrote(html)
         return
     summary = look(file)
     if as_json:
         print_json(summary)
-    elif isinstance(summary, BundleSummary):
+        return
+    if isinstance(summary, BundleSummary):
         _show_bundle(summary.manifest)
         if summary.plan is not None:
             _show_plan(summary.plan, summary.manifest.engine.plan)
@@ -51,6 +57,7 @@ def inspect(
         _show_library(summary)
     else:
         _show_model(summary)
+    wrote(html)
 
 
 def _show_bundle(manifest: Manifest) -> None:

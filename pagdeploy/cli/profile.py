@@ -56,6 +56,22 @@ def profile(
             rich_help_panel=_SWEEP,
         ),
     ] = "",
+    worst_case: Annotated[
+        bool,
+        typer.Option(
+            "--worst-case",
+            help="Search for the slowest decisions: every texture at several densities.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Time another bundle in turn with this one, and say which is faster.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Report, one page.", rich_help_panel=_REPORTS)
     ] = None,
@@ -71,6 +87,10 @@ def profile(
         Path | None,
         typer.Option(help="Every node, in trtexec's JSON.", rich_help_panel=_REPORTS),
     ] = None,
+    export_layer_info: Annotated[
+        Path | None,
+        typer.Option(help="What every node is, in trtexec's JSON.", rich_help_panel=_REPORTS),
+    ] = None,
     allow_host_code: HostCode = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -80,15 +100,22 @@ def profile(
     from pagdeploy.verbs.inputs import input_names, parse_shapes, requested
     from pagdeploy.verbs.profile import profile as run
     from pagdeploy.verbs.profile.request import Reports, Sweep
-    from pagdeploy.verbs.profile.tables import headline, tables
+    from pagdeploy.verbs.profile.tables import against_line, headline, tables
 
     sweep = Sweep(
         densities=_numbers(density, "--density"),
         texture=texture,
         seed=seed,
         budgets=_numbers(budget, "--budget"),
+        worst=worst_case,
     )
-    reports = Reports(times=export_times, profile=export_profile, html=html, plot=plot)
+    reports = Reports(
+        times=export_times,
+        profile=export_profile,
+        layers=export_layer_info,
+        html=html,
+        plot=plot,
+    )
     with progress(quiet or as_json) as steps:
         result = run(
             bundle,
@@ -97,6 +124,7 @@ def profile(
             effort=Effort(iterations, warm_up, duration),
             percentiles=_numbers(percentile, "--percentile"),
             sweep=sweep,
+            against=against,
             threads=threads,
             allow_host_code=allow_host_code,
             reports=reports,
@@ -116,6 +144,8 @@ def profile(
         if path is not None:
             typer.echo(f"wrote {path}")
     typer.echo(headline(result))
+    if result.against is not None:
+        typer.echo(against_line(result))
 
 
 def _numbers(text: str, flag: str) -> list[float]:

@@ -7,19 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagdeploy.cli.closer import show_closer
 from pagdeploy.cli.console import (
     HostCode,
+    Html,
     Inputs,
     Json,
     Quiet,
     Shapes,
     Verbose,
+    invocation,
     jsonable,
     log_passes,
     print_json,
     progress,
     reported,
     table,
+    wrote,
+)
+from pagdeploy.cli.scores import (
+    SCORES,
+    BoundaryTolerance,
+    IgnoreLabel,
+    MaxLoss,
+    Tasks,
+    refuse_unheard,
+    settings_of,
+    verify_scores,
 )
 from pagdeploy.errors import UsageError
 
@@ -66,6 +80,45 @@ def verify(
             help="Of a bundle with a plan: verify the graph that it was built from, on the CPU.",
         ),
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Judge every layer by itself, too.")
+    ] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Look for the first node that is wrong.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="ort|dense|torch|PATH",
+            help="Compare with another implementation, too: the portable model in onnxruntime"
+            " (which is compared anyway), its dense lowering, PyTorch, another bundle, or an ONNX"
+            " file.",
+        ),
+    ] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            "--factory",
+            help="For --against torch: file.py:factory, package.module:factory, or model.pt2.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="For --against torch: its checkpoint.")
+    ] = None,
+    html: Html = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Score tasks on images with their truths instead, by reference and engine.",
+            rich_help_panel=SCORES,
+        ),
+    ] = None,
+    task: Tasks = None,
+    max_loss: MaxLoss = None,
+    ignore_label: IgnoreLabel = 255,
+    boundary_tolerance: BoundaryTolerance = 0.0075,
     allow_host_code: HostCode = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -78,13 +131,27 @@ def verify(
 
     of_a_file = {
         "--lowering": lowering,
-        "--shapes": shapes if not inputs else None,
+        "--shapes": shapes if not inputs and data is None else None,
         "--precision": precision,
         "--keep-fp32": keep_fp32,
         "--calibration-data": calibration_data,
     }
     _check_options(subject, lowering, [name for name, given in of_a_file.items() if given])
     log_passes(verbose)
+    proof = (graph_only, layers, bisect, against, factory, weights, html)
+    refuse_unheard(data, any(proof), task, max_loss)
+    if data is not None:
+        verify_scores(
+            subject,
+            data,
+            settings_of(task, max_loss, ignore_label, boundary_tolerance),
+            inputs=inputs or [],
+            shapes=parse_shapes(shapes or []),
+            allow_host_code=allow_host_code,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
     with progress(quiet or as_json) as steps:
         result = run(
             subject,
@@ -95,13 +162,22 @@ def verify(
             keep_fp32=keep_fp32 or (),
             calibration=read_arrays(calibration_data) if calibration_data else None,
             graph_only=graph_only,
+            layers=layers,
+            bisect=bisect,
+            against=against,
+            factory=factory,
+            weights=weights,
             allow_host_code=allow_host_code,
+            html=html,
+            command=invocation(),
             progress=steps,
         )
     if as_json:
         print_json({"passed": result.passed, **jsonable(result)})
     else:
         show(result)
+        wrote(html)
+        show_closer(result)
         for warning in result.warnings:
             typer.echo(f"warning: {warning}", err=True)
     if not result.passed:

@@ -72,7 +72,7 @@ def _partly_unread(model: onnx.ModelProto) -> set[str]:
     for node in model.graph.node:
         dead = any(a.name == "inactive" and a.i == _DEAD for a in node.attribute)
         dead |= any(entry.key == UNREAD for entry in node.metadata_props)
-        if dead or node.op_type not in _READERS and found.intersection(node.input):
+        if dead or (node.op_type not in _READERS and found.intersection(node.input)):
             found.update(node.output)
     return found
 
@@ -121,16 +121,17 @@ def starts_of(
     return [name for name in candidates if name in others & read]
 
 
-def alive(model: onnx.ModelProto, made: Sequence[str]) -> list[str]:
+def alive(model: onnx.ModelProto, made: Sequence[str], watched: Sequence[str] = ()) -> list[str]:
     """Those of some values that the rest of the main graph, or its caller, still reads.
 
     Args:
         model: Its main graph is looked at.
         made: Values that are computed already, each with all that it needs.
+        watched: What the caller reads besides the outputs.
     """
-    ends = [value.name for value in model.graph.output]
-    rest = _needed(model.graph, set(made), [name for name in ends if name not in made])
-    read = {name for node in rest for name in read_by(node)} | set(ends)
+    ends = {*(value.name for value in model.graph.output), *watched}
+    rest = _needed(model.graph, set(made), sorted(ends - {*made}))
+    read = {name for node in rest for name in read_by(node)} | ends
     return [name for name in made if name in read]
 
 

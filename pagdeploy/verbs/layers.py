@@ -1,9 +1,10 @@
-"""Layer by layer: what each one of the engine adds to the error, held to the bound of its operators.
+"""Layer by layer: what each one of the engine adds to the error, held to its operators' bound.
 
-A layer ends at a value that reference and engine both compute by name; what lies in between was fused
-or taken apart by the compiler. Decisions are forced, so that one flip near a tie does not cascade. A
-layer is judged twice: its drift is its error in the running engine, all earlier layers included; its
-own error is what it makes of the reference's inputs, and is held to the bound of its operators.
+A layer ends at a value that reference and engine both compute by name; what lies in between was
+fused or taken apart by the compiler. Decisions are forced, so that one flip near a tie does not
+cascade. A layer is judged twice: its drift is its error in the running engine, all earlier layers
+included; its own error is what it makes of the reference's inputs, and is held to the bound of its
+operators.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Layer:
         low: Smallest finite number that it computes on the reference's inputs.
         high: Largest.
         not_finite: How many NaNs and infinities there are, where the reference has none.
-        saturated: Share of values at or beyond the largest float16, where the engine computes in it.
+        saturated: Share of values at or beyond the largest float16, where that is computed in.
         engine_nodes: Of the engine, as "name (operator)".
     """
 
@@ -82,6 +83,7 @@ class LayerView:
         run: Runs an engine or a part of one.
         precision: Of the engine.
         bounds: Of a value in the running engine: its error's, and that of its root mean square.
+        watched: Values that matter although, with decisions forced, nothing reads them: logits.
     """
 
     def __init__(
@@ -93,16 +95,17 @@ class LayerView:
         run: Runner,
         precision: str,
         bounds: Bounds,
+        watched: Sequence[str] = (),
     ) -> None:
         made = [name for node in reference.graph.node for name in node.output]
         self.reference, self.engine = reference, with_channels_first(engine, made)
-        self.decided, self.bounds = list(decisions), bounds
+        self.decided, self.bounds, self.watched = list(decisions), bounds, list(watched)
         self._inputs, self._run, self._precision = {**inputs, **decisions}, run, precision
         self._weights = {i.name: tuple(i.dims) for i in reference.graph.initializer}
         self.values = shared_values(reference, self.engine)
 
     def layers(self, on_layer: Callable[[int, int], None] | None = None) -> list[Layer]:
-        """Every layer, in the reference's order."""
+        """Every layer, in the reference's order; `on_layer` hears of every tenth part."""
         found: list[Layer] = []
         for names in _chunks(self.values):
             starts = {name: self.starts(name) for name in names}
@@ -111,7 +114,7 @@ class LayerView:
             for name in names:
                 drift = compare(name, running[name], known[name], *self.bounds)
                 found.append(self._layer(name, starts[name], known, drift))
-                if on_layer:
+                if on_layer and len(found) % max(1, len(self.values) // 10) == 0:
                     on_layer(len(found), len(self.values))
         return found
 
@@ -206,7 +209,8 @@ def _in_float32(part: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]
 
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     renamed: dict[str, str] = {}
-    before, after = [], []
+    before: list[onnx.NodeProto] = []
+    after: list[onnx.NodeProto] = []
     for values, casts in ((part.graph.input, before), (part.graph.output, after)):
         for value in values:
             tensor = value.type.tensor_type

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import onnx
 
     from pagdeploy.graph.gates import Gate
+    from pagdeploy.verbs.against import Against
+    from pagdeploy.verbs.bisect import Fault
+    from pagdeploy.verbs.layers import Layer
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Runner = Callable[["onnx.ModelProto", Arrays], dict[str, npt.NDArray[Any]]]
@@ -54,6 +57,12 @@ class Verification:
             where the engine is a graph. Where such a plan flips against the reference, this one
             may flip at other pixels, and then only the gates are judged.
         warnings: What the range of a value says against the precision, one sentence each.
+        findings: NaNs, infinities and saturation that were met, one sentence each.
+        layers: One entry a layer, if that was asked for.
+        recognition: The model as the lowering saw it against the portable one, with the layers.
+        fault: The first node that is wrong, if that was asked for and there is one.
+        builds: Engines that were built to look for it; None if it was not asked for.
+        against: Another implementation of the function, if one was asked for.
     """
 
     subject: str
@@ -67,11 +76,39 @@ class Verification:
     reason: str | None
     plan: list[Comparison] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    recognition: list[Comparison] = field(default_factory=list)
+    fault: Fault | None = None
+    builds: int | None = None
+    against: Against | None = None
 
     @property
     def passed(self) -> bool:
         """Whether nothing failed."""
         return self.reason is None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The arrays that a verification compared, for who wants to see where it differs.
+
+    Attributes:
+        gates: That were compared, as `Verification.gates`.
+        computes: For each of them, the branches for which something is computed.
+        inputs: By name.
+        reference: The reference's outputs, logits and selections, by name.
+        free: The engine's as deployed.
+        forced: The engine's with the reference's decisions forced in; its own decisions have the
+            suffix `graph.gates.OWN`.
+    """
+
+    gates: list[Gate]
+    computes: list[list[int]]
+    inputs: Arrays
+    reference: Arrays
+    free: Arrays
+    forced: Arrays
 
 
 def verify_models(
@@ -86,6 +123,7 @@ def verify_models(
     stored: Arrays | None = None,
     runner: Runner | None = None,
     deployed: Arrays | None = None,
+    on_evidence: Callable[[Evidence], None] | None = None,
     progress: Progress = silent,
 ) -> Verification:
     """Verify a lowered model against the portable one that it was made from.
@@ -104,10 +142,12 @@ def verify_models(
         runner: Runs `engine` and its variants; default: `run_lowered`.
         deployed: Answers of a plan that cannot be opened, held to what `runner` says of the graph
             that it was built from.
+        on_evidence: Is handed the arrays behind the verdict.
         progress: Told of steps 2 and 3.
     """
     from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
     from pagdeploy.graph.read import graphs_of
+    from pagdeploy.graph.rulings import computing_branches
     from pagdeploy.ops.bodies import attach_bodies
     from pagdeploy.verbs.reference import run_reference
 
@@ -128,6 +168,19 @@ def verify_models(
     forced_engine = force_selections(expose(engine, [gate.logits for gate in gates]), visible)
     forced = run(forced_engine, {**inputs, **decided})
 
+    if on_evidence is not None:
+        shown = [gate for gate in gates if gate.selection in visible]
+        computes = computing_branches(portable)
+        on_evidence(
+            Evidence(
+                gates=shown,
+                computes=[computes.get(gate.selection, []) for gate in shown],
+                inputs=inputs,
+                reference=reference,
+                free=free,
+                forced=forced,
+            )
+        )
     bounds = NETWORK_BOUNDS[precision], NETWORK_RMS_BOUNDS[precision]
     names = [value.name for value in portable.graph.output]
     outputs = [compare(n, forced[n], reference[n], *bounds) for n in names if n in forced]
@@ -147,7 +200,7 @@ def verify_models(
     branches: list[Comparison] = []
     ties: list[str] = []
     if visible:
-        given = {**inputs, **_random_decisions(gates, visible, reference)}
+        given = {**inputs, **random_decisions(gates, visible, reference)}
         whole = attach_bodies(portable if rounded is None else rounded)
         other = run_lowered(force_selections(whole, visible), given)
         mine = run(force_selections(engine, visible), given)
@@ -175,14 +228,22 @@ def verify_models(
         sample,
         reason=None,
         plan=plan,
+        findings=_not_finite("Output", names, forced, reference)
+        + _not_finite("The value", [gate.logits for gate in gates], forced, reference),
     )
     return replace(verdict, reason=_first_failure(portable, gates, visible, reference, verdict))
 
 
-def _random_decisions(
+def random_decisions(
     gates: Sequence[Gate], visible: Sequence[str], reference: Arrays
 ) -> dict[str, npt.NDArray[Any]]:
-    """Decisions that no input asked for: every branch of every gate, spread evenly."""
+    """Decisions that no input asked for: every branch of every gate, spread evenly.
+
+    Args:
+        gates: Of the portable model.
+        visible: Selections to decide, by name.
+        reference: Logits (N, K, H, W) and selections (N, 1, H, W) of every gate, by name.
+    """
     rng = np.random.default_rng(0)
     return {
         gate.selection: rng.integers(
@@ -191,6 +252,19 @@ def _random_decisions(
         for gate in gates
         if gate.selection in visible
     }
+
+
+def _not_finite(what: str, names: Sequence[str], engine: Arrays, reference: Arrays) -> list[str]:
+    """Where the engine holds NaNs or infinities and the reference numbers, one sentence a value."""
+    found = []
+    for name in names:
+        if name not in engine or engine[name].shape != reference[name].shape:
+            continue
+        if count := int((~np.isfinite(engine[name]) & np.isfinite(reference[name])).sum()):
+            found.append(
+                f"{what} {name!r} holds {count} NaNs or infinities where the reference has numbers."
+            )
+    return found
 
 
 def _wrong_ties(

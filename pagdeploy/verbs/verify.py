@@ -15,14 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pagdeploy.bundle import MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, Bundle, open_bundle
+from pagdeploy.bundle import (
+    MODEL,
+    SAMPLE_INPUTS,
+    SAMPLE_OUTPUTS,
+    Bundle,
+    open_bundle,
+    refuse_inside_bundle,
+)
 from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.files import require_writable
+from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
-from pagdeploy.verbs.proof import Runner, Verification, run_lowered, verify_models
+from pagdeploy.verbs.proof import Evidence, Runner, Verification, run_lowered, verify_models
 from pagdeploy.verbs.rounding import as_built, built_precision, in_precision, settle, warnings_for
+from pagdeploy.verbs.verify_page import write_report
 
 if TYPE_CHECKING:
     import onnx
+
+    from pagdeploy.verbs.against import Against
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -41,6 +53,7 @@ class _Case:
     warnings: Sequence[str] = ()
     runner: Runner = run_lowered
     deployed: Arrays | None = None
+    asked: Precision = Precision()  # noqa: RUF009  (frozen)
 
 
 def verify(
@@ -53,7 +66,14 @@ def verify(
     keep_fp32: Sequence[str] = (),
     calibration: Arrays | None = None,
     graph_only: bool = False,
+    layers: bool = False,
+    bisect: bool = False,
+    against: str | None = None,
+    factory: str | None = None,
+    weights: Path | None = None,
     allow_host_code: bool = False,
+    html: Path | None = None,
+    command: str | None = None,
     progress: Progress = silent,
 ) -> Verification:
     """Verify a bundle, or a portable model against one of its lowerings.
@@ -69,12 +89,24 @@ def verify(
             inputs themselves.
         graph_only: Of a bundle with a plan, verify the graph that it was built from, in
             onnxruntime; the plan itself is not run.
+        layers: Judge every layer by itself, too.
+        bisect: Look for the first node that is wrong.
+        against: Compare with another implementation, too: "ort" (the portable model, which is what
+            is compared anyway), "dense", "torch", a bundle or an ONNX file.
+        factory: Of "torch": as `export` takes it; its code runs.
+        weights: Likewise: a checkpoint.
         allow_host_code: As `load`.
+        html: Report to write.
+        command: For the report: what it comes from; default: the call in Python.
         progress: Told of the steps.
 
     Raises:
         UsageError, EnvironmentProblem, IncompatibleArtifact, BuildFailed: as `build` and `load`.
     """
+    evidence: list[Evidence] = []
+    if html is not None:
+        refuse_inside_bundle(html)
+        require_writable(html)
     progress(f"read {subject}", 1, 3)
     if subject.is_dir():
         case = _of_bundle(open_bundle(subject), inputs, graph_only, allow_host_code)
@@ -96,9 +128,77 @@ def verify(
         stored=case.stored,
         runner=case.runner,
         deployed=case.deployed,
+        on_evidence=evidence.append if html is not None else None,
         progress=progress,
     )
-    return replace(verdict, warnings=list(case.warnings))
+    verdict = replace(verdict, warnings=list(case.warnings))
+    if layers or bisect:
+        from pagdeploy.verbs.closer import CloserLook, look_closer
+
+        verdict = look_closer(
+            verdict,
+            CloserLook(
+                case.portable,
+                case.engine,
+                case.inputs,
+                lowering=case.lowering,
+                precision=case.asked,
+                runner=case.runner,
+            ),
+            layers=layers,
+            bisect=bisect,
+            progress=progress,
+        )
+    if against is not None:
+        found = _against(case, subject, against, factory, weights, allow_host_code)
+        reason = verdict.reason or (None if found is None else found.reason)
+        verdict = replace(verdict, against=found, reason=reason)
+    if html is not None:
+        write_report(html, verdict, evidence[0], subject, command)
+    return verdict
+
+
+def _against(
+    case: _Case,
+    subject: Path,
+    other: str,
+    factory: str | None,
+    weights: Path | None,
+    allow_host_code: bool,
+) -> Against | None:
+    """The comparison with another implementation; None if it is the one that is made anyway."""
+    from pagdeploy.pipeline import lower
+    from pagdeploy.verbs.against import Implementation, against, against_torch, of_file
+
+    if (other == "torch") != (factory is not None) or (weights is not None and factory is None):
+        raise UsageError(
+            "The comparison with PyTorch needs the model's factory, and no other one takes it.",
+            remedy="Write --against torch --factory file.py:factory, and --weights if it has some.",
+        )
+
+    def of(case: _Case, name: str) -> Implementation:
+        shown = case.portable, case.engine, case.precision, case.runner, case.deployed
+        return Implementation(name, *shown)
+
+    mine = of(case, str(subject))
+    if other == "ort":
+        return None
+    if factory is not None:
+        return against_torch(mine, factory, weights, case.inputs)
+    if other == "dense":
+        dense = lower(case.portable, "dense", precision=case.asked, emulated=True)
+        twin = Implementation("the dense lowering", case.portable, dense, case.precision)
+        return against(mine, twin, case.inputs)
+    path = Path(other)
+    if path.is_dir():
+        theirs = _of_bundle(open_bundle(path), case.inputs, False, allow_host_code)
+        return against(mine, of(theirs, other), case.inputs)
+    if not path.is_file():
+        raise UsageError(
+            f"There is nothing to compare with at {other}.",
+            remedy="Write --against ort, dense, torch, or the path of a bundle or an ONNX file.",
+        )
+    return against(mine, of_file(path), case.inputs)
 
 
 def _of_bundle(
@@ -117,6 +217,7 @@ def _of_bundle(
         inputs=given,
         lowering=info.lowering,
         precision=info.precision,
+        asked=built_precision(bundle),
         stored=bundle.arrays(SAMPLE_OUTPUTS) if inputs is None else {},
     )
     if info.plan is not None:
@@ -188,7 +289,8 @@ def _of_file(
     if given is None:
         given = made_up_inputs(portable, example_shapes(portable, shapes))
     notes = recognition_note(source, given)
-    asked = settle(portable, precision, keep_fp32, calibration)
+    integers = precision == "int8" and lowering != "plugin"  # else as TensorRT is given it
+    asked = settle(portable, precision, keep_fp32, calibration, integer_kernels=integers)
     return _Case(
         portable=portable,
         engine=lower(portable, lowering, precision=asked, emulated=True),
@@ -196,6 +298,7 @@ def _of_file(
         inputs=given,
         lowering=lowering,
         precision=precision,
+        asked=asked,
         warnings=[
             *notes,
             *warnings_for(portable, asked, given if calibration is None else calibration),

@@ -16,7 +16,7 @@ from pagdeploy.verbs.demo import DemoResult, DemoRow
 from pagdeploy.verbs.pictures import class_colours
 from tests.cli.test_commands import call, refused
 
-FILES = ["model.onnx", "model.pagbundle", "table.json", "sheet.png"]
+FILES = ["model.onnx", "model.pagbundle", "table.json", "sheet.png", "report.html"]
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,13 @@ def test_a_photo_that_is_too_high_keeps_its_top(monkeypatch):
     assert image.shape == (1, 3, 256, 512)
     top = skimage.data.astronaut()[:256].transpose(2, 0, 1)[None] / 255
     assert abs(image - top).max() < 1e-6
+
+
+def test_the_page_holds_the_rows_and_the_sheet(tmp_path):
+    from pagdeploy.report.page import render
+    from pagdeploy.verbs.demo import demo_page
+
+    result = DemoResult("dense", (64, 96), ["g"], [ROW, ROW], [tmp_path / "sheet.png"], None)
+    text = render(demo_page(result, b"picture"))
+    assert "PASSED" in text and text.count(f"<td>{ROW.image}</td>") == 4
+    assert "data:image/png;base64,cGljdHVyZQ==" in text and "://" not in text

@@ -25,7 +25,7 @@ from pagdeploy.ops.derive import register_schemas
 from pagdeploy.pipeline import lower
 from pagdeploy.verbs.build import build
 from pagdeploy.verbs.profile import charts, profile
-from pagdeploy.verbs.profile.candidates import load_candidates
+from pagdeploy.verbs.profile.candidates import forced_inputs, load_candidates
 from pagdeploy.verbs.profile.dense_twin import open_gates
 from pagdeploy.verbs.profile.request import Reports, Sweep
 from pagdeploy.verbs.profile.result import ENGINE, MASKED, PLAIN, ProfileResult
@@ -265,9 +265,9 @@ def test_the_page_stands_alone(written):
     page = Page(text)
     assert page.open == []
     assert all(address.startswith("#") for address in page.fetched), "nothing is fetched"
-    assert not page.tags & {"script", "link", "img", "iframe", "object"}
-    assert "@import" not in text and "url(http" not in text
-    assert text.count("<svg") == len(charts.inline_figures(result)) == 5
+    assert not page.tags & {"link", "img", "iframe", "object"}
+    assert "@import" not in text and "://" not in text
+    assert text.count("<svg") == len(charts.inline_figures(result)) >= 5
     for words in (MASKED, PLAIN, "node p1", "blob", result.machine["processor"], "viewport"):
         assert words in text
 
@@ -311,7 +311,9 @@ def test_forced_sessions_compute_what_is_forced(gathered):
     forced = candidates.forced()
     (density, decided), *_ = forced_decisions(forced.gates, own, [0.4], "pag", seed=0)
     assert density == 0.4 and decided.keys() == own.keys()
-    answers = [forced.sessions[n].run({**inputs, **decided})["y"] for n in (ENGINE, MASKED)]
+    answers = [
+        forced.sessions[n].run(forced_inputs(inputs, decided))["y"] for n in (ENGINE, MASKED)
+    ]
     np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-4)
     free = candidates.sessions[ENGINE].run(inputs)["y"]
     assert not np.allclose(free, answers[0], rtol=1e-2, atol=1e-2)
