@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pagdeploy.engines.base import Arrays
+from pagdeploy.engines.ort_native import needs_library
 
 _SUFFIX = "_kernel_time"
 _WARM_UP = 3  # runs that grow arenas and touch pages
@@ -50,21 +51,17 @@ def profile_nodes(
         inputs: By name; a model takes those that it has.
         runs: That are counted, of each model.
         threads: Inside one operator; 0 takes one per core.
-        libraries: Of custom operators.
+        libraries: Of our ops, for the models that need them.
     """
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         sessions = {}
         for number, (name, model) in enumerate(models.items()):
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.intra_op_num_threads = threads
+            options = _options(model, threads, libraries)
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / f"profile{number}")
-            for library in libraries:
-                options.register_custom_ops_library(str(library))
             sessions[name] = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
@@ -77,6 +74,68 @@ def profile_nodes(
             name: _by_node(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
             for name, session in sessions.items()
         }
+
+
+def list_layers(
+    model: bytes, *, threads: int = 0, libraries: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
+    """The nodes of the optimised graph in the words of TensorRT's inspector.
+
+    Their names are those of `profile_nodes`, and what an If chooses from is listed, too. Types
+    are told where onnxruntime keeps them; sizes it does not.
+
+    Args:
+        model: As `profile_nodes`.
+        threads: Inside one operator; 0 takes one per core.
+        libraries: As `profile_nodes`.
+    """
+    import onnx
+    import onnxruntime
+
+    from pagdeploy.graph.read import graphs_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "optimised.onnx"
+        options = _options(model, threads, libraries)
+        options.optimized_model_filepath = str(file)
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graphs = graphs_of(onnx.load(file))
+    types = {
+        value.name: onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+        for graph in graphs
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    constants = {tensor.name for graph in graphs for tensor in graph.initializer}
+
+    def described(names: Sequence[str]) -> list[dict[str, str]]:
+        return [
+            {"Name": name, "Format/Datatype": types.get(name, "")}
+            for name in names
+            if name and name not in constants
+        ]
+
+    return [
+        {
+            "Name": node.name,
+            "LayerType": node.op_type,
+            "Inputs": described(node.input),
+            "Outputs": described(node.output),
+        }
+        for graph in graphs
+        for node in graph.node
+        if node.op_type not in _CONTAINERS
+    ]
+
+
+def _options(model: bytes, threads: int, libraries: Sequence[Path]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    for library in libraries if needs_library(model) else ():
+        options.register_custom_ops_library(str(library))
+    return options
 
 
 def _by_node(events: Sequence[dict[str, Any]]) -> list[NodeTimes]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pagdeploy.engines.base import Array, Arrays, TensorInfo, check_inputs
@@ -114,6 +114,28 @@ class PlanSession:
                 remedy="See all that TensorRT says with -vv.",
             ) from None
         return {name: outputs[name].copy() for name in (info.name for info in self.outputs)}
+
+    def enqueuer(self, inputs: Arrays) -> tuple[Callable[[], None], int]:
+        """What enqueues one more run on these inputs without waiting for it, and the stream.
+
+        The inputs stay on the GPU from one run, which this makes.
+
+        Raises:
+            UsageError, BuildFailed: as `run`; the call raises BuildFailed, too.
+        """
+        self.run(inputs)  # sets shapes and addresses, which the context keeps
+        shapes = {name: array.shape for name, array in inputs.items()}
+        runner = self._runner(profile_for(self._profiles, shapes))
+        stream = int(runner.stream.ptr)
+
+        def enqueue() -> None:
+            if not runner.context.execute_async_v3(stream):
+                raise BuildFailed(
+                    "The engine fails when it is enqueued.",
+                    remedy="See all that TensorRT says with -vv.",
+                )
+
+        return enqueue, stream
 
     def _runner(self, profile: int) -> Any:
         if profile not in self._runners:

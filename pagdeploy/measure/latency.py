@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 Key = TypeVar("Key")
-_IN_A_ROW = 3  # timed runs of a candidate before the next one's turn
+IN_A_ROW = 3
+"""Timed runs of a candidate before the next one's turn."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ def run_in_turn(
     found: dict[Key, list[Run]] = {name: [] for name in names}
     start, round_number = time.perf_counter(), 0
     while (
-        round_number * _IN_A_ROW < effort.iterations
+        round_number * IN_A_ROW < effort.iterations
         or time.perf_counter() - start < effort.duration_s * len(names)
     ):
         turn = round_number % len(names)
         for name in names[turn:] + names[:turn]:
             candidates[name]()
-            for _ in range(_IN_A_ROW):
+            for _ in range(IN_A_ROW):
                 begin = time.perf_counter()
                 candidates[name]()
                 end = time.perf_counter()

@@ -34,5 +34,5 @@ def test_the_gate_is_waited_for():
         return {name} if node is None else {name}.union(*(above(i) for i in node.input if i))
 
     assert {"first.own", "first.forced", "l"} <= above("y")
-    with pytest.raises(Exception, match="first.forced"):
+    with pytest.raises(Exception, match=r"first\.forced"):
         run_onnxruntime(model, {"l": LOGITS})

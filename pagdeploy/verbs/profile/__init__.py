@@ -7,41 +7,26 @@ memory, after a warm-up.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.bundle import SAMPLE_INPUTS, Bundle, open_bundle, refuse_inside_bundle
+from pagdeploy.bundle import SAMPLE_INPUTS, Bundle, open_bundle
 from pagdeploy.errors import UsageError
 from pagdeploy.measure.latency import Effort
 from pagdeploy.verbs import Progress, silent
+from pagdeploy.verbs.profile.inside import Measured, look_inside
 from pagdeploy.verbs.profile.request import Reports, Sweep, check_request
-from pagdeploy.verbs.profile.result import BASELINES, ENGINE, OpRow, Point, ProfileResult
+from pagdeploy.verbs.profile.result import BASELINES, ENGINE, ProfileResult
 
 if TYPE_CHECKING:
-    from pagdeploy.engines.ort_profile import NodeTimes
-    from pagdeploy.measure.latency import Run
     from pagdeploy.verbs.profile.candidates import Candidates
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass
-class _Measured:
-    """What was found so far."""
-
-    request: Point
-    runs: list[Run]
-    densities: list[Point] = field(default_factory=list)
-    budgets: list[Point] = field(default_factory=list)
-    ops: list[OpRow] = field(default_factory=list)
-    nodes: list[NodeTimes] = field(default_factory=list)
 
 
 def profile(
@@ -52,6 +37,7 @@ def profile(
     effort: Effort = Effort(),  # noqa: B008  (frozen)
     percentiles: Sequence[float] = (90, 95, 99),
     sweep: Sweep = Sweep(),  # noqa: B008
+    against: Path | None = None,
     threads: int = 0,
     allow_host_code: bool = False,
     reports: Reports = Reports(),  # noqa: B008
@@ -66,6 +52,7 @@ def profile(
         effort: How long to measure.
         percentiles: To report, each between 0 and 100.
         sweep: Further densities and budgets.
+        against: Another bundle with the same inputs, to be timed in turn with this one.
         threads: Inside one operator, on a CPU; 0 takes one per core.
         allow_host_code: As `load`.
         reports: Files to write.
@@ -80,18 +67,26 @@ def profile(
     """
     from pagdeploy.verbs.profile.charts import has_matplotlib, require_matplotlib
     from pagdeploy.verbs.profile.machine import describe_machine
+    from pagdeploy.verbs.profile.reports import write_reports, writing
 
     check_request(effort, percentiles, sweep)
     if reports.plot is not None:
         require_matplotlib(reports.plot)
-    begin = _counted(progress, 4 + bool(sweep.densities) + bool(sweep.budgets))
+    further = (sweep.densities, sweep.budgets, sweep.worst, against)
+    begin = _counted(progress, 4 + sum(map(bool, further)))
     begin(f"load {path}")
     bundle = open_bundle(path)
     info = bundle.manifest.engine
-    with _writing(reports) as files:  # first: a file that cannot be written fails early
+    with writing(reports) as files:  # first: a file that cannot be written fails early
         for asked, flag, possible in (
             (sweep.densities, "--density", info.plan is None),
+            (sweep.worst, "--worst-case", info.plan is None),
             (reports.profile, "--export-profile", info.flavour == "onnxruntime"),
+            (
+                reports.layers,
+                "--export-layer-info",
+                info.flavour == "onnxruntime" or info.plan is not None,
+            ),
         ):
             if asked and not possible:
                 raise UsageError(
@@ -101,7 +96,16 @@ def profile(
                 )
         machine = describe_machine(threads)
         candidates, given = _load(bundle, threads, allow_host_code, inputs, shapes, sweep)
+        other = None
+        if against is not None:
+            from pagdeploy.verbs.profile.against import compare_bundles, open_other
+
+            other = open_other(against, given, threads=threads, host_code=allow_host_code)
         found = _measure(candidates, given, effort, percentiles, sweep, begin)
+        if other is not None:
+            begin(f"time both bundles in turn, {2 * effort.duration_s:g} s or more")
+            own = candidates.sessions[ENGINE]
+            found.against = compare_bundles(own, other, given, effort, percentiles)
         result = ProfileResult(
             bundle=str(path),
             engine=f"{info.flavour} {info.version}",
@@ -116,10 +120,18 @@ def profile(
             densities=found.densities,
             budgets=found.budgets,
             ops=found.ops,
-            notes=_notes(machine, found, drawn=has_matplotlib() or reports.html is None),
+            notes=_notes(machine, found, drawn=has_matplotlib() or reports.html is None)
+            + (_notes_on_both(bundle, other[0], found) if other is not None else []),
+            savings=found.savings,
+            balance=found.balance,
+            peak=found.peak,
+            roofline=found.roofline,
+            worst=found.worst,
+            against=found.against,
+            enqueue=found.enqueue,
         )
         begin("write the reports")
-        _write(files, result, found, reports.plot)
+        write_reports(files, result, found.runs, found.nodes, candidates, reports.plot)
     return result
 
 
@@ -159,17 +171,16 @@ def _measure(
     percentiles: Sequence[float],
     sweep: Sweep,
     begin: Callable[[str], None],
-) -> _Measured:
-    from pagdeploy.verbs.profile.candidates import Request
-    from pagdeploy.verbs.profile.ops import node_times, op_rows
-    from pagdeploy.verbs.profile.sweep import budget_input, forced_decisions
+) -> Measured:
+    from pagdeploy.verbs.profile.candidates import Request, forced_inputs
+    from pagdeploy.verbs.profile.sweep import budget_input, find_worst, forced_decisions
 
     seconds = effort.duration_s * len(candidates.sessions)
     begin(f"time the request, {seconds:g} s or more")
     own = candidates.decisions(inputs)
     as_it_is = Request("as it is", None, inputs, own)
     (request,), runs = candidates.measure([as_it_is], effort, percentiles)
-    found = _Measured(request, runs)
+    found = Measured(request, runs)
 
     if sweep.budgets:
         begin(f"time {len(sweep.budgets)} budgets, {seconds * len(sweep.budgets):g} s or more")
@@ -181,28 +192,44 @@ def _measure(
         found.budgets, _ = candidates.measure(requests, effort, percentiles)
 
     begin("time the nodes")
-    if candidates.flavour == "onnxruntime":
-        times = node_times(candidates, inputs, max(effort.iterations, min(len(runs), 50)))
-        found.nodes = times[ENGINE]
-        found.ops = op_rows(candidates, inputs, own, times)
+    look_inside(candidates, inputs, own, max(effort.iterations, min(len(runs), 50)), found)
 
+    if not (sweep.densities or sweep.worst):
+        return found
+    forced = candidates.forced()
     if sweep.densities:
         count = len(sweep.densities)
         begin(f"time {count} densities, {seconds * count:g} s or more")
-        forced = candidates.forced()
         spread = forced_decisions(forced.gates, own, sweep.densities, sweep.texture, sweep.seed)
         found.densities, _ = forced.measure(
             [
-                Request(f"density {density:g}", density, {**inputs, **decided}, decided)
+                Request(f"density {density:g}", density, forced_inputs(inputs, decided), decided)
                 for density, decided in spread
             ],
             effort,
             percentiles,
         )
+    if sweep.worst:
+        begin("search for the slowest decisions")
+        found.worst = find_worst(forced, inputs, own, effort, percentiles, sweep)
     return found
 
 
-def _notes(machine: Mapping[str, str], found: _Measured, *, drawn: bool) -> list[str]:
+def _notes_on_both(own: Bundle, other: Bundle, found: Measured) -> list[str]:
+    from pagdeploy.measure.bootstrap import FEWEST_ROUNDS
+
+    notes = []
+    if own.manifest.source_sha256 != other.manifest.source_sha256:
+        notes.append("The two bundles were built from different models.")
+    if found.against is not None and found.against.speedup.rounds < FEWEST_ROUNDS:
+        notes.append(
+            f"{found.against.speedup.rounds} rounds are too few to tell two bundles apart; give a"
+            " longer --duration."
+        )
+    return notes
+
+
+def _notes(machine: Mapping[str, str], found: Measured, *, drawn: bool) -> list[str]:
     from pagdeploy.verbs.profile.machine import available_cores
 
     notes = []
@@ -214,6 +241,13 @@ def _notes(machine: Mapping[str, str], found: _Measured, *, drawn: bool) -> list
         )
     if not found.request.ratio:
         notes.append("A compiled plan is timed alone; its baselines would have to be built, too.")
+    if found.savings and not found.roofline:
+        notes.append("The roofline is drawn for float32 alone.")
+    if found.enqueue is not None and found.enqueue.bound:
+        notes.append(
+            f"Enqueueing takes {found.enqueue.host_ms:.3g} ms of the host, and the GPU"
+            f" {found.enqueue.gpu_ms:.3g} ms: the host may hold the GPU back. A CUDA graph helps."
+        )
     if any(row.kind == "perforated" and row.engine_ms == 0 for row in found.ops):
         notes.append("A convolution that takes 0 ms was fused into the next one of its gate.")
     if not drawn:
@@ -222,31 +256,3 @@ def _notes(machine: Mapping[str, str], found: _Measured, *, drawn: bool) -> list
             " (pip install 'pagdeploy[report]')."
         )
     return notes
-
-
-@contextlib.contextmanager
-def _writing(reports: Reports) -> Iterator[Reports]:
-    """The files under temporary names; they take their own when the block ends well."""
-    from pagdeploy.files import replacing_file
-
-    with contextlib.ExitStack() as stack:
-        opened = {}
-        for name, path in vars(reports).items():
-            if path is not None:
-                refuse_inside_bundle(path)
-                opened[name] = stack.enter_context(replacing_file(path))
-        yield Reports(**opened)
-
-
-def _write(files: Reports, result: ProfileResult, found: _Measured, plot: Path | None) -> None:
-    from pagdeploy.verbs.profile import charts, exports
-    from pagdeploy.verbs.profile.page import write_page
-
-    if files.times is not None:
-        exports.write_times(files.times, found.runs)
-    if files.profile is not None:
-        exports.write_profile(files.profile, found.nodes)
-    if files.html is not None:
-        write_page(files.html, result)
-    if files.plot is not None and plot is not None:
-        charts.write_figure(files.plot, plot.suffix.lower().removeprefix("."), result)

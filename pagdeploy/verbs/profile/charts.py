@@ -56,7 +56,7 @@ def write_figure(path: Path, form: str, result: ProfileResult) -> None:
 
 
 def inline_figures(result: ProfileResult) -> list[str]:
-    """Each panel as an <svg> element that can stand in a page; none without matplotlib."""
+    """Each panel as a whole SVG file; none without matplotlib."""
     if not has_matplotlib():
         return []
     import matplotlib
@@ -70,8 +70,7 @@ def inline_figures(result: ProfileResult) -> list[str]:
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pagdeploy"}):
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             figure.savefig(text, format="svg", metadata=nothing)
-        svg = text.getvalue()
-        found.append(svg[svg.index("<svg") :])
+        found.append(text.getvalue())
     return found
 
 
@@ -87,6 +86,10 @@ def _panels(result: ProfileResult) -> list[tuple[Draw, float]]:
     convolutions = sum(row.kind == "perforated" for row in result.ops)
     if convolutions:
         panels.append((_draw_ops, _ROOM + _LINE * (convolutions + 1)))
+    if result.balance is not None:
+        panels.append((_draw_balance, _ROOM + _LINE * 6))
+    if result.roofline and result.peak is not None:
+        panels.append((_draw_roofline, 1.2 * _CURVE))
     return panels
 
 
@@ -157,9 +160,52 @@ def _draw_ops(axis: Any, result: ProfileResult) -> None:
         where = [number + offset for number in range(len(rows))]
         axis.barh(where, times, height=0.4, color=_COLOURS[name], label=name)
     labels = [row.name if row.density is None else f"{row.name} {row.density:.2f}" for row in rows]
-    axis.set(yticks=range(len(rows)), yticklabels=labels, xlabel="ms")
-    axis.tick_params(axis="y", labelsize=8)
+    axis.set(xlabel="ms")
+    axis.set_yticks(range(len(rows)), labels, fontsize=8, parse_math=False)  # "$" is a character
     axis.invert_yaxis()
     axis.set_xlim(0, 1.4 * max(1e-9, *(t for r in rows for t in (r.dense_ms, r.engine_ms))))
     axis.legend(frameon=False, fontsize=8, loc="upper right")  # where no bar reaches
     axis.set_title("Perforated convolutions with their densities", loc="left")
+
+
+def _draw_balance(axis: Any, result: ProfileResult) -> None:
+    """A waterfall: where the milliseconds go between the plain dense network and the engine."""
+    found = result.balance
+    assert found is not None, "only what was measured is drawn"
+    steps = (
+        ("saved by fewer multiply-adds", -found.possible_ms),
+        ("lost in perforated convolutions", found.gap_ms),
+        ("gates", found.gates_ms),
+        ("all other nodes", found.others_ms),
+    )
+    axis.barh(0, found.plain_ms, color=_COLOURS[PLAIN], height=0.6)
+    level = found.plain_ms
+    for row, (_, change) in enumerate(steps, 1):
+        colour = "#009E73" if change < 0 else "#D55E00"
+        axis.barh(row, change, left=level, color=colour, height=0.6)
+        axis.plot([level, level], [row - 1, row], color="black", linewidth=0.6)
+        level += change
+    axis.barh(len(steps) + 1, found.engine_ms, color=_COLOURS[ENGINE], height=0.6)
+    labels = ["plain dense", *(name for name, _ in steps), "engine"]
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set(xlabel="ms of nodes", xlim=(min(0.0, level), None))
+    axis.invert_yaxis()
+    axis.set_title("Where the savings went", loc="left")
+
+
+def _draw_roofline(axis: Any, result: ProfileResult) -> None:
+    """What each perforated convolution reaches below the machine's two roofs."""
+    peak, points = result.peak, result.roofline
+    assert peak is not None, "only what was measured is drawn"
+    x = [point.intensity for point in points]
+    ridge = peak.gflops / peak.gbytes
+    ends = [min(*x, ridge) / 3, ridge, max(*x, ridge) * 3]
+    axis.loglog(ends, [min(peak.gflops, i * peak.gbytes) for i in ends], color="black")
+    axis.loglog(x, [point.gflops for point in points], "o", color=_COLOURS[ENGINE])
+    for point in points:
+        # "$" is a character, and names are short enough only at their ends.
+        name = point.name if len(point.name) <= 24 else f"...{point.name[-21:]}"
+        at = (point.intensity, point.gflops)
+        axis.annotate(name, at, (4, -3), textcoords="offset points", fontsize=6, parse_math=False)
+    axis.set(xlabel="operations a byte", ylabel="GFLOP/s")
+    axis.set_title(f"Roofline: {peak.gflops:.3g} GFLOP/s and {peak.gbytes:.3g} GB/s", loc="left")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 
 def open_gates(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -41,5 +42,23 @@ def open_gates(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.attributes.get_int("mode") == Mode.ADD and not is_zero(base):
             y = put.op("Add", base, y)
         put.finish(activate(put, y, node))
+    _turn_images_on(opened)
     drop_unused.run(opened)
     return ir.to_proto(opened)
+
+
+def _turn_images_on(model: ir.Model) -> None:
+    """Let every expression that chooses image by image say what it says of an image that is on."""
+    from pagdeploy.graph.branches import written
+    from pagdeploy.graph.edit import Replacement, drop_dead
+    from pagdeploy.graph.images import ImagePart, ImageParts
+
+    parts = ImageParts(model)
+    for node in reversed(list(model.graph)):  # a larger expression before those in it
+        part = parts.ending_in(node) if node.graph is model.graph else None
+        if isinstance(part, ImagePart):
+            put = Replacement(model, node, "/on")
+            dtype = node.outputs[0].dtype
+            assert dtype is not None, "types are inferred"
+            put.finish(written(put, part.on, dtype.numpy()))
+            drop_dead(list(node.inputs))

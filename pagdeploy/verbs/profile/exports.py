@@ -1,11 +1,11 @@
-"""The two JSON files of trtexec, for the tools that read them."""
+"""The JSON files of trtexec, for the tools that read them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,3 +56,13 @@ def write_profile(path: Path, nodes: Sequence[NodeTimes]) -> None:
             }
         )
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def write_layers(path: Path, layers: Sequence[Mapping[str, Any]]) -> None:
+    """What every node is, as `trtexec --exportLayerInfo` at a detailed verbosity.
+
+    Args:
+        path: To write.
+        layers: Each with at least "Name", "LayerType", "Inputs" and "Outputs".
+    """
+    path.write_text(json.dumps({"Layers": list(layers)}, indent=1) + "\n", encoding="utf-8")

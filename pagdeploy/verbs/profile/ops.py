@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.verbs.profile.candidates import perforated_convolutions
-from pagdeploy.verbs.profile.result import ENGINE, MASKED, OpRow
+from pagdeploy.verbs.profile.result import ENGINE, MASKED, PLAIN, OpRow
 
 if TYPE_CHECKING:
     from pagdeploy.engines.ort_profile import NodeTimes
@@ -22,7 +22,7 @@ _DECORATION = re.compile(r"^fused |_nchwc$|_token_\d+$")
 
 
 def node_times(candidates: Candidates, inputs: Arrays, runs: int) -> dict[str, list[NodeTimes]]:
-    """The times of every node of the engine and of the masked dense export.
+    """The times of every node of the engine and of its baselines.
 
     Args:
         candidates: On the CPU.
@@ -31,8 +31,26 @@ def node_times(candidates: Candidates, inputs: Arrays, runs: int) -> dict[str, l
     """
     from pagdeploy.engines.ort_profile import profile_nodes
 
-    models = {name: candidates.models[name].SerializeToString() for name in (ENGINE, MASKED)}
-    return profile_nodes(models, inputs, runs=runs, threads=candidates.threads)
+    names = (ENGINE, MASKED, PLAIN)
+    models = {name: candidates.models[name].SerializeToString() for name in names}
+    return profile_nodes(
+        models, inputs, runs=runs, threads=candidates.threads, libraries=candidates.libraries
+    )
+
+
+def owned_times(candidates: Candidates, nodes: Sequence[NodeTimes]) -> dict[tuple[str, str], float]:
+    """Milliseconds a run: medians of nodes added up by (our node, "") or by ("", op).
+
+    Args:
+        candidates: Whose perforated model and gates have the names.
+        nodes: Of one model.
+    """
+    convolutions = perforated_convolutions(candidates.perforated)
+    gates = candidates.gates
+    # onnxruntime names a convolution after its output when it changes the layout.
+    known = {gate.logits: gate.name for gate in gates} | {gate.name: gate.name for gate in gates}
+    known |= {name: n.name for n in convolutions for name in (n.output[0], n.name)}
+    return _totals(nodes, known)
 
 
 def op_rows(
@@ -56,10 +74,7 @@ def op_rows(
     sizes = {name: array.shape for name, array in inputs.items()}
     shares = candidates.shares(inputs, decisions)
     macs = count_costs(candidates.perforated, sizes, shares)
-    # onnxruntime names a convolution after its output when it changes the layout.
-    known = {gate.logits: gate.name for gate in gates} | {gate.name: gate.name for gate in gates}
-    known |= {name: n.name for n in convolutions for name in (n.output[0], n.name)}
-    dense, engine = (_totals(times[name], known) for name in (MASKED, ENGINE))
+    dense, engine = (owned_times(candidates, times[name]) for name in (MASKED, ENGINE))
 
     def taken(name: str) -> tuple[float, float]:
         return dense.pop((name, ""), 0.0), engine.pop((name, ""), 0.0)

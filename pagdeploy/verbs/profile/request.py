@@ -19,6 +19,7 @@ class Reports:
     Attributes:
         times: Every run of the engine, as `trtexec --exportTimes`.
         profile: Every node of the engine, as `trtexec --exportProfile`.
+        layers: What every node of the engine is, as `trtexec --exportLayerInfo`.
         html: The report, one page that needs nothing else.
         plot: Its figures alone, in the format that the suffix names.
     """
@@ -27,6 +28,7 @@ class Reports:
     profile: Path | None = None
     html: Path | None = None
     plot: Path | None = None
+    layers: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Sweep:
         texture: How they are spread; a key of `measure.textures.TEXTURES`.
         seed: Of the spread.
         budgets: Values of the budget input.
+        worst: Search for the slowest decisions.
     """
 
     densities: Sequence[float] = ()
     texture: str = "pag"
     seed: int = 0
     budgets: Sequence[float] = ()
+    worst: bool = False
 
 
 def check_request(effort: Effort, percentiles: Sequence[float], sweep: Sweep) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pagdeploy.measure.bootstrap import Interval
 from pagdeploy.measure.latency import Effort, Latency
 
 ENGINE, MASKED, PLAIN = "engine", "masked dense", "plain dense"
@@ -71,6 +72,163 @@ class OpRow:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """Where the savings of a perforated convolution went.
+
+    The branches of one gate that the engine runs as one node make one entry.
+
+    Attributes:
+        name: As in OpRow; of fused ones, that of the node which stands for them.
+        fused: Names of the others that run in the same node.
+        gate: As in OpRow.
+        density: Needed over dense multiply-adds.
+        dense_macs: Multiply-adds at every pixel.
+        needed_macs: At the active pixels.
+        plain_ms: Its node in the plain dense network; None where that has none.
+        masked_ms: Its nodes in the masked dense export.
+        engine_ms: Its nodes in the engine.
+        allowed_ms: What the engine would take if it computed as many multiply-adds a second as
+            the plain dense network does there, or, where that has no such node, the masked one.
+        gap_ms: engine_ms - allowed_ms.
+    """
+
+    name: str
+    fused: list[str]
+    gate: str
+    density: float
+    dense_macs: float
+    needed_macs: float
+    plain_ms: float | None
+    masked_ms: float
+    engine_ms: float
+    allowed_ms: float
+    gap_ms: float
+
+
+@dataclass(frozen=True)
+class Balance:
+    """From the plain dense network's nodes to the engine's, in milliseconds a run.
+
+    plain_ms - possible_ms + gap_ms + gates_ms + others_ms = engine_ms.
+
+    Attributes:
+        plain_ms: All nodes of the plain dense network.
+        possible_ms: What its convolutions take beyond the `allowed_ms` of the perforated ones;
+            negative where a MultiPool has more branches than it saves.
+        gap_ms: What the perforated convolutions take beyond that.
+        gates_ms: The gates.
+        others_ms: All other nodes, the engine's minus the plain dense network's.
+        engine_ms: All nodes of the engine.
+    """
+
+    plain_ms: float
+    possible_ms: float
+    gap_ms: float
+    gates_ms: float
+    others_ms: float
+    engine_ms: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the machine reaches, by a short probe in the same process with as many threads.
+
+    Attributes:
+        gflops: Of a float32 matrix product, in 1e9 operations a second; a multiply-add is two.
+        gbytes: Of a stream larger than the caches, read plus written, in 1e9 bytes a second.
+        gpu: The same of a GPU; "not measured" where there was none.
+    """
+
+    gflops: float
+    gbytes: float
+    gpu: str = "not measured"
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """A perforated convolution of the engine under the roofline (Williams et al., CACM 2009).
+
+    Attributes:
+        name: As in Saving.
+        operations: Two a multiply-add that is needed.
+        bytes: Compulsory traffic: every number that has to be read or written, once.
+        intensity: Operations a byte.
+        gflops: Reached: operations over the engine's time.
+        roof_gflops: The least of the peak and intensity times bandwidth.
+        limit: "compute" or "memory": which of the two that is.
+        share: gflops / roof_gflops; above 1 the data came from caches.
+    """
+
+    name: str
+    operations: float
+    bytes: float
+    intensity: float
+    gflops: float
+    roof_gflops: float
+    limit: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The slowest request among many.
+
+    Attributes:
+        point: That request.
+        texture: How its decisions were spread.
+        over_request: Its median over that of the network's own decisions in the same rounds.
+        least_ratio: By baseline: the smallest ratio of all requests, and the label of that one.
+        tried: Labels of all.
+    """
+
+    point: Point
+    texture: str
+    over_request: float
+    least_ratio: dict[str, tuple[float, str]]
+    tried: list[str]
+
+
+@dataclass(frozen=True)
+class Against:
+    """Another bundle, timed in turn with this one.
+
+    Attributes:
+        bundle: Its path.
+        engine: Name and version of what runs it.
+        lowering: Of it.
+        precision: Of it.
+        own: Latency of this bundle in these rounds.
+        other: Latency of the other one.
+        speedup: Median of the other one over the median of this one, with its 95 % interval.
+        verdict: "faster", "slower" or "within noise": this bundle against the other.
+    """
+
+    bundle: str
+    engine: str
+    lowering: str
+    precision: str
+    own: Latency
+    other: Latency
+    speedup: Interval
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Enqueue:
+    """Host and GPU time of a plan, in milliseconds.
+
+    Attributes:
+        host_ms: Median time that the host takes to enqueue a run.
+        gpu_ms: Median time between events before and after it on the GPU.
+        bound: Whether enqueueing takes more than 0.8 of the GPU's time, where trtexec warns.
+    """
+
+    host_ms: float
+    gpu_ms: float
+    bound: bool
+
+
+@dataclass(frozen=True)
 class ProfileResult:
     """A profile of one bundle.
 
@@ -89,6 +247,13 @@ class ProfileResult:
         budgets: With its own decisions, one point a budget asked for.
         ops: Where the time goes on the inputs as they are.
         notes: What the reader should know, one sentence each.
+        savings: Where the savings went, one entry a perforated convolution.
+        balance: The same of the whole network.
+        peak: What the machine reaches.
+        roofline: One entry a perforated convolution of a float32 engine.
+        worst: The slowest forced decisions, if they were searched for.
+        against: Another bundle, if one was given.
+        enqueue: Of a plan.
     """
 
     bundle: str
@@ -105,3 +270,10 @@ class ProfileResult:
     budgets: list[Point] = field(default_factory=list)
     ops: list[OpRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    savings: list[Saving] = field(default_factory=list)
+    balance: Balance | None = None
+    peak: Peak | None = None
+    roofline: list[RooflinePoint] = field(default_factory=list)
+    worst: Worst | None = None
+    against: Against | None = None
+    enqueue: Enqueue | None = None

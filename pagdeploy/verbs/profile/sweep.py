@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.errors import UsageError
-from pagdeploy.measure.textures import make_selection
-from pagdeploy.verbs.profile.candidates import branch_shares
+from pagdeploy.measure.latency import Effort
+from pagdeploy.measure.textures import TEXTURES, make_selection
+from pagdeploy.verbs.profile.candidates import Candidates, Request, branch_shares, forced_inputs
+from pagdeploy.verbs.profile.request import Sweep
+from pagdeploy.verbs.profile.result import ENGINE, Worst
 
 if TYPE_CHECKING:
     import onnx
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pagdeploy.manifest import GateInfo
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+# Between these a sparse kernel leaves its cheapest path, and a switch goes over to the dense one.
+_WORST = (0.25, 0.5, 0.75)
 
 
 def forced_decisions(
@@ -61,4 +66,48 @@ def budget_input(portable: onnx.ModelProto) -> str:
     raise UsageError(
         "The model has no budget input.",
         remedy="Export it with --budget-input NAME, and build it again.",
+    )
+
+
+def find_worst(
+    forced: Candidates,
+    inputs: Arrays,
+    own: Arrays,
+    effort: Effort,
+    percentiles: Sequence[float],
+    sweep: Sweep,
+) -> Worst:
+    """The slowest of many forced decisions: every texture at several densities, and all active.
+
+    It is the slowest of what was tried, and no bound: others may be slower.
+
+    Args:
+        forced: As `Candidates.forced` makes them.
+        inputs: The network's own.
+        own: What its gates decide on them.
+        effort: For each decision.
+        percentiles: To report.
+        sweep: Whose seed is taken.
+    """
+    # Its own decisions take turns with the others, so that a disturbance meets both.
+    requests = [Request("as it is", None, forced_inputs(inputs, own), own)]
+    textures = {}
+    for texture in TEXTURES:
+        densities = _WORST if texture != next(iter(TEXTURES)) else (*_WORST, 1.0)
+        spread = forced_decisions(forced.gates, own, densities, texture, sweep.seed)
+        for density, decided in spread:
+            label = f"{texture} {density:g}" if density < 1 else "all active"
+            textures[label] = texture if density < 1 else ""
+            requests.append(Request(label, density, forced_inputs(inputs, decided), decided))
+    (request, *points), _ = forced.measure(requests, effort, percentiles)
+    slowest = max(points, key=lambda point: point.latency[ENGINE].median_ms)
+    least = {
+        name: min((point.ratio[name], point.label) for point in points) for name in slowest.ratio
+    }
+    return Worst(
+        point=slowest,
+        texture=textures[slowest.label],
+        over_request=slowest.latency[ENGINE].median_ms / request.latency[ENGINE].median_ms,
+        least_ratio=least,
+        tried=[point.label for point in points],
     )

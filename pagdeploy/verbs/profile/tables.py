@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagdeploy.verbs.profile.result import ENGINE, OpRow, Point, ProfileResult
+from pagdeploy.verbs.profile.result import (
+    ENGINE,
+    Against,
+    Balance,
+    Enqueue,
+    OpRow,
+    Peak,
+    Point,
+    ProfileResult,
+    RooflinePoint,
+    Saving,
+    Worst,
+)
 
 Row = Sequence[str | int | float]
 
@@ -42,9 +54,35 @@ def tables(result: ProfileResult) -> list[Table]:
         found.append(_sweep(title, "density", result.densities))
     if result.budgets:
         found.append(_sweep("Budgets", "budget", result.budgets))
+    if result.worst is not None:
+        found.append(_worst(result.worst))
     if result.ops:
         found.append(_ops(result.ops))
+    if result.savings:
+        found.append(_savings(result.savings))
+    if result.balance is not None:
+        found.append(_balance(result.balance))
+    if result.roofline and result.peak is not None:
+        found.append(_roofline(result.roofline, result.peak))
+    if result.enqueue is not None:
+        found.append(_enqueue(result.enqueue))
+    if result.against is not None:
+        found.append(_against(result, result.against))
     return found
+
+
+def against_line(result: ProfileResult) -> str:
+    """The comparison with another bundle in one sentence; empty without one."""
+    if result.against is None:
+        return ""
+    found, name = result.against, Path(result.bundle).name
+    interval = (
+        f"{found.speedup.ratio:.3f} times as fast as {Path(found.bundle).name}"
+        f" (95 % interval {found.speedup.low:.3f} to {found.speedup.high:.3f})"
+    )
+    if found.verdict == "within noise":
+        return f"{name} is {interval}: the difference is within noise"
+    return f"{name} is {found.verdict}: {interval}"
 
 
 def _latencies(point: Point) -> Table:
@@ -104,3 +142,96 @@ def _ops(ops: Sequence[OpRow]) -> Table:
             for row in ops
         ],
     )  # fmt: skip
+
+
+def _savings(savings: Sequence[Saving]) -> Table:
+    rows: list[Row] = [
+        [
+            saving.name + "".join(f" + {other}" for other in saving.fused),
+            saving.density,
+            saving.dense_macs / 1e6,
+            saving.needed_macs / 1e6,
+            "" if saving.plain_ms is None else saving.plain_ms,
+            saving.masked_ms,
+            saving.engine_ms,
+            saving.allowed_ms,
+            saving.gap_ms,
+        ]
+        for saving in savings
+    ]
+    return Table(
+        "Where the savings went: what the multiply-adds allow, and the gap to it",
+        ["convolution", "density", "dense MMAC", "needed MMAC", "plain ms", "masked ms",
+         "engine ms", "allowed ms", "gap ms"],
+        rows,
+    )  # fmt: skip
+
+
+def _balance(balance: Balance) -> Table:
+    return Table(
+        "From the plain dense network to the engine, ms of nodes",
+        ["step", "ms"],
+        [
+            ["plain dense network", balance.plain_ms],
+            ["what the multiply-adds would save", -balance.possible_ms],
+            ["gap of the perforated convolutions", balance.gap_ms],
+            ["gates", balance.gates_ms],
+            ["all other nodes, beyond the plain network's", balance.others_ms],
+            ["engine", balance.engine_ms],
+        ],
+    )
+
+
+def _roofline(points: Sequence[RooflinePoint], peak: Peak) -> Table:
+    return Table(
+        f"Roofline: this machine reaches {peak.gflops:.3g} GFLOP/s and {peak.gbytes:.3g} GB/s"
+        f" (GPU: {peak.gpu})",
+        ["convolution", "MFLOP", "MB", "FLOP / byte", "GFLOP/s", "roof", "limit", "of the roof"],
+        [
+            [
+                point.name,
+                point.operations / 1e6,
+                point.bytes / 1e6,
+                point.intensity,
+                point.gflops,
+                point.roof_gflops,
+                point.limit,
+                point.share,
+            ]
+            for point in points
+        ],
+    )
+
+
+def _worst(worst: Worst) -> Table:
+    rows: list[Row] = [
+        ["slowest", worst.point.label],
+        ["median ms", worst.point.latency[ENGINE].median_ms],
+        ["longest run, ms", worst.point.latency[ENGINE].max_ms],
+        ["over the request as it is", worst.over_request],
+    ]
+    for name, (ratio, label) in worst.least_ratio.items():
+        rows.append([f"least ratio over {name}, at {label}", ratio])
+    return Table(f"Worst case of {len(worst.tried)} forced decisions", ["what", "value"], rows)
+
+
+def _enqueue(enqueue: Enqueue) -> Table:
+    return Table(
+        "A run of the plan, median ms",
+        ["enqueue, host", "execution, GPU", "bound by the host"],
+        [[enqueue.host_ms, enqueue.gpu_ms, "yes" if enqueue.bound else "no"]],
+    )
+
+
+def _against(result: ProfileResult, against: Against) -> Table:
+    return Table(
+        f"Against another bundle, in {against.speedup.rounds} rounds",
+        ["bundle", "lowering", "precision", "median", "mean", "min", "max", "runs"],
+        [
+            [name, lowering, precision, t.median_ms, t.mean_ms, t.min_ms, t.max_ms, t.runs]
+            for name, lowering, precision, t in (
+                (Path(result.bundle).name, result.lowering, result.precision, against.own),
+                (Path(against.bundle).name, against.lowering, against.precision, against.other),
+            )
+        ],
+    )
