@@ -85,6 +85,6 @@ def cmake_prefix() -> str:
     if not (prefix / "lib/cmake/pagdeploy/pagdeployConfig.cmake").is_file():
         raise EnvironmentProblem(
             "This installation of pagdeploy has no C++ parts.",
-            remedy="Build its wheel with PAGDEPLOY_BUILD_PLUGINS=1, or install with cmake --install.",
+            remedy="Build its wheel with PAGDEPLOY_BUILD_PLUGINS=1, or run cmake --install.",
         )
     return str(prefix)

@@ -82,11 +82,13 @@ def function_body(op: Op, opset: int) -> onnx.FunctionProto:
     names = ", ".join(attribute.name for attribute in op.attributes)
     inputs = ", ".join(port.name for port in op.inputs)
     outputs = ", ".join(port.name for port in op.outputs)
-    return onnx.parser.parse_function(
+    function = onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
         f"{op.name} {f'<{names}>' if names else ''} ({inputs}) => ({outputs})\n"
         f"{{{op.body}}}"
     )
+    function.doc_string = op.doc
+    return function
 
 
 def check_node(

@@ -135,9 +135,10 @@ def build(
 
 def _fill(folder: Path, job: Job) -> list[str]:
     """Make every file of the bundle; returns warnings for the user."""
+    from pagdeploy.graph.describe import describe
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
-    from pagdeploy.verbs.record import make_manifest
+    from pagdeploy.verbs.record import make_manifest, told_of
     from pagdeploy.verbs.reference import run_reference
     from pagdeploy.verbs.source import read_source, recognition_note
 
@@ -170,6 +171,7 @@ def _fill(folder: Path, job: Job) -> list[str]:
 
         job.progress(f"lower to {name} and build", step, total)
         lowered[name] = lower(choices[name][0], name, precision=precision)
+        describe(lowered[name], portable, told_of(portable, reference, choices[name][1]))
         try:
             built[name] = engine.build(
                 lowered[name].SerializeToString(), replace(options, progress=builder_step)
@@ -191,6 +193,8 @@ def _fill(folder: Path, job: Job) -> list[str]:
     write_arrays(folder / SAMPLE_INPUTS, inputs)
     write_arrays(folder / SAMPLE_OUTPUTS, reference)
     original = job.model.read_bytes()
+    if source.is_foreign:
+        describe(portable)
     model = portable.SerializeToString() if source.is_foreign else original
     (folder / MODEL).write_bytes(model)
     facts = {"lowering": chosen, "measured_ms": measured}

@@ -17,12 +17,14 @@ from pagdeploy.verbs import Progress, silent
 
 if TYPE_CHECKING:
     from pagdeploy.graph.gates import Gate
+    from pagdeploy.report.page import Page
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 IMAGE_SIZE = (480, 640)  # (H, W); the network was trained on 96x128 and takes any size
 # Photographs in the public domain that scikit-image ships, by the name of its function.
 PHOTOS = ("coffee", "astronaut", "chelsea")
 SCENES = (900_001, 900_002)  # seeds far from those that were trained or evaluated on
+_WRITTEN = ("table.json", "sheet.png", "report.html")
 _ROUNDS = 15
 
 COLUMNS = {
@@ -85,7 +87,8 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
     """Export the trained model, build, verify and time it on every image, draw the sheet.
 
     Args:
-        output: Folder for model.onnx, model.pagbundle, table.json and sheet.png; made if absent.
+        output: Folder for model.onnx, model.pagbundle, table.json, sheet.png and report.html; made
+            if absent.
         progress: Told of the steps.
 
     Raises:
@@ -93,6 +96,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         EnvironmentProblem: a package of the extra `demo` is missing.
     """
     from pagdeploy.files import make_folder, replacing_file
+    from pagdeploy.report.page import write_page
     from pagdeploy.verbs.build import build
     from pagdeploy.verbs.export import export
     from pagdeploy.verbs.sheet import draw_sheet
@@ -129,7 +133,7 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         image_size=IMAGE_SIZE,
         gates=list(gates),
         rows=rows,
-        files=[model, bundle_path, output / "table.json", output / "sheet.png"],
+        files=[model, bundle_path, *(output / name for name in _WRITTEN)],
         reason=judged.reason,
     )
     with replacing_file(output / "table.json") as temporary:
@@ -138,8 +142,50 @@ def demo(output: Path, *, progress: Progress = silent) -> DemoResult:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     with replacing_file(output / "sheet.png") as temporary:
         draw_sheet(temporary, images, outputs, gates, judged.pools, *_legends())
+    with replacing_file(output / "report.html") as temporary:
+        write_page(temporary, demo_page(result, (output / "sheet.png").read_bytes()))
     progress("done", total, total)
     return result
+
+
+def demo_page(result: DemoResult, sheet: bytes) -> Page:
+    """The demo as a report.
+
+    Args:
+        result: What was found.
+        sheet: The picture, a PNG.
+    """
+    from pagdeploy.report.html import element, facts, image, paragraph, table
+    from pagdeploy.report.page import Page, Section
+    from pagdeploy.verbs.versions import versions
+
+    rows = [[getattr(row, column) for column in COLUMNS] for row in result.rows]
+    shares = [[row.image, *(round(d, 3) for d in row.gate_density)] for row in result.rows]
+    agree = f"All {len(rows)} images verified: the engine computes the function of the reference."
+    return Page(
+        title="pagdeploy demo",
+        lead=result.reason or agree,
+        passed=result.passed,
+        sections=[
+            Section(
+                "Images",
+                [
+                    paragraph(
+                        "Dense is the masked dense export that other stacks run. The engine"
+                        f" ({result.lowering} lowering) was chosen by timing; a ratio below 1 means"
+                        " that it is slower than the dense export."
+                    ),
+                    table(list(COLUMNS.values()), rows),
+                ],
+            ),
+            Section(
+                "Pictures",
+                [element("figure", image(sheet, "Predictions, masks and computation per pixel"))],
+            ),
+            Section("Density per gate", [table(["image", *result.gates], shares)]),
+            Section("How to reproduce", [element("pre", "pagdeploy demo"), facts(versions())]),
+        ],
+    )
 
 
 class _Judge:

@@ -94,6 +94,7 @@ def export(
         if missing.name not in ("torch", "safetensors"):
             raise
         raise EnvironmentProblem.missing_extra(missing.name, "export", "Exporting") from None
+    from pagdeploy.graph.describe import describe
     from pagdeploy.graph.gates import gates_of
     from pagdeploy.ops import DOMAIN
     from pagdeploy.verbs.sizes import export_open_sizes, open_sizes
@@ -128,6 +129,7 @@ def export(
     if budget_input is not None:
         own = {gate.name for gate in gates_of(proto)}
         portable = _with_budget(portable, budget_input, own)
+    describe(portable)
     with replacing_file(output) as temporary:
         temporary.write_bytes(portable.SerializeToString())
     progress(f"wrote {output}", 4, 4)

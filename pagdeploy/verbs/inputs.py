@@ -103,7 +103,7 @@ def parse_inputs(
         if number is not None:
             given[name] = number
         elif path.suffix == ".npy":
-            given[name] = _read_npy(path)
+            given[name] = read_npy(path)
         else:
             given[name] = read_image(path, (sizes or {}).get(name))
     return given
@@ -289,7 +289,13 @@ def made_up_inputs(
     return made
 
 
-def _read_npy(path: Path) -> Array:
+def read_npy(path: Path) -> Array:
+    """Read a .npy file without ever unpickling.
+
+    Raises:
+        UsageError: there is no such file.
+        IncompatibleArtifact: it is not a .npy file of numbers.
+    """
     if not is_file(path):
         raise UsageError(f"There is no file {path}.", remedy="Check the path.")
     try:

@@ -14,6 +14,7 @@ from pagdeploy.manifest import EngineInfo, GateInfo, Host, Manifest, OpInfo, Ten
 if TYPE_CHECKING:
     import onnx
 
+    from pagdeploy.graph.describe import Told
     from pagdeploy.verbs.choose import RegionCost
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -108,6 +109,22 @@ def _density(reference: Arrays, logits: str, selection: str) -> list[float]:
     branches = reference[logits].shape[1]
     counts = np.bincount(reference[selection].ravel(), minlength=branches)
     return [round(float(count) / max(1, reference[selection].size), 4) for count in counts]
+
+
+def told_of(portable: onnx.ModelProto, reference: Arrays, costs: Sequence[RegionCost]) -> Told:
+    """What a build knows of a model, for its doc strings; the arguments are `make_manifest`'s."""
+    from pagdeploy.graph.describe import Told
+    from pagdeploy.graph.gates import gates_of
+
+    reasons = {}
+    for cost in costs:
+        times = ", ".join(f"{ms:.3g} ms as {name}" for name, ms in cost.costs_ms.items())
+        for name in cost.nodes:
+            reasons[name] = f"at density {cost.density:.3g} its region took {times}"
+    densities = {
+        gate.name: _density(reference, gate.logits, gate.selection) for gate in gates_of(portable)
+    }
+    return Told(densities, reasons)
 
 
 def _ops(

@@ -13,6 +13,7 @@ from tests.house.tree import PACKAGE_FOLDERS, REPOSITORY, imports_of, python_fil
 
 BASE = {"errors", "files"}
 MIDDLE = BASE | {"precision", "ops", "graph", "passes", "pipeline", "check", "measure"}
+MIDDLE |= {"report"}
 MIDDLE |= {"manifest", "bundle"}
 ENDS = {"exporters", "engines"}
 
@@ -26,12 +27,13 @@ ROOMS: dict[str, set[str]] = {
     "passes": BASE | {"precision", "ops", "graph"},
     "pipeline": BASE | {"precision", "ops", "graph", "passes"},
     "check": {"errors", "ops"},  # it is handed arrays and sessions
+    "report": {"errors"},  # it is handed text and arrays
     "measure": BASE | {"ops"},
     "manifest": BASE,
     "bundle": BASE | {"manifest"},
     "exporters": BASE | {"ops"},  # front and back never meet: an ONNX file is all that crosses
     "engines": BASE | {"ops", "graph", "manifest", "bundle"},
-    "examples": {"exporters"},
+    "examples": {"exporters", "check"},
     "verbs": MIDDLE | ENDS | {"examples", ""},
     "cli": MIDDLE | ENDS | {"verbs", "examples", ""},
     "": MIDDLE | ENDS | {"verbs", "cli"},  # pagdeploy/__init__.py and __main__.py
