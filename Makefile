@@ -1,5 +1,6 @@
 # make demo: the whole road on a trained model and real photos, results in demo-output/
 # make test: every test that this machine can run; says what it skips and why
+# make docs: the docs as a site in build/site, which opens from the folder; a warning is an error
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BUILD  := build/native
 
-.PHONY: demo test test-python test-native test-runtimes lint format generate clean
+.PHONY: demo test test-python test-native test-runtimes lint format generate docs clean
 
 demo: $(STAMP)
 	$(BIN)/pagdeploy demo -o demo-output
@@ -44,6 +45,10 @@ format: $(STAMP)
 
 generate: $(STAMP)
 	$(BIN)/python -m pagdeploy.ops
+
+docs: $(STAMP)
+	@[ -x $(BIN)/mkdocs ] || { echo "the site needs Python 3.11 or later; set PYTHON=python3.12, say"; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else \

@@ -1,0 +1,1 @@
+"""Tests of the docs: the site builds, and what the pages tell to type works."""
