@@ -51,7 +51,8 @@ from pagdeploy.verbs.verify import verify
 
 OPSET = 18
 LOWERINGS = {"native": "native", "pure": "gather"}
-IMAGES = 8  # that gates are settled on, and of which the most typical one is timed
+# Images that gates are settled on: those of one decision an image, and those of many.
+FEW_DECISIONS, MANY_DECISIONS = 8, 2
 WORTH = 0.8  # of the dense multiply-adds: a network that needs no more has to be faster
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -93,7 +94,7 @@ class Row:
     @property
     def is_slow(self) -> bool:
         """Whether no engine saves time although the network saves much work."""
-        saves = self.gates_expected > 0 and self.macs_needed <= WORTH * self.macs_dense
+        saves = self.macs_needed <= WORTH * self.macs_dense
         return saves and max(self.ratio(engine) for engine in LOWERINGS) <= 1
 
 
@@ -127,7 +128,8 @@ def main() -> int:
             apart = options.full and len(chosen) > 1
             row = (_measure_apart if apart else measure)(system, Path(folder), options)
         rows.append(row)
-        print(line(row, markdown=arguments.markdown), flush=True)
+        timed = options.full or not arguments.markdown  # no table of a few noisy milliseconds
+        print(line(row, markdown=arguments.markdown, timed=timed), flush=True)
     if arguments.json is not None:
         text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
         arguments.json.write_text(text + "\n")
@@ -241,7 +243,8 @@ def _network(system: System, options: Options) -> tuple[nn.Module, tuple[Tensor,
     if not options.full and options.density is None:
         return network, system.inputs(1, system.size)
     side = system.full_size_side if options.full else system.size
-    images = system.inputs(IMAGES, side)
+    few = system.granularity == "image"
+    images = system.inputs(FEW_DECISIONS if few else MANY_DECISIONS, side)
     if (system.full_gates if options.full else system.gates) > 0:
         settle(network, images, _density(system, options), norms=False)
     return network, images
@@ -275,16 +278,24 @@ def _most_typical(candidates: Candidates, every: list[Feeds], density: float) ->
     return min(zip(found, every, strict=True), key=lambda pair: abs(needed(pair[0]) - wanted))[1]
 
 
-def line(row: Row, *, markdown: bool = False) -> str:
-    """The row as text; a ratio of an engine that was not built is a dash."""
+def line(row: Row, *, markdown: bool = False, timed: bool = True) -> str:
+    """The row as text.
+
+    Args:
+        row: What was measured; the ratio of an engine that was not built is a dash.
+        markdown: As a row of a table.
+        timed: With ratios: to the plain dense network, then to the masked one, engine by engine.
+    """
     ceiling = row.macs_dense / row.macs_needed if row.macs_needed else 1.0
-    ratios = [row.ratio(engine, base) for base in (PLAIN, MASKED) for engine in LOWERINGS]
     cells = [
         row.system, f"{row.gates_found} / {row.gates_expected}",
         f"{row.perforated} / {row.perforable}", "yes" if row.verified else f"NO {row.reason}",
         f"{row.error:.1e}", f"{row.macs_dense / 1e6:.1f}", f"{row.macs_needed / 1e6:.1f}",
-        f"{ceiling:.2f}", *(f"{ratio:.2f}" if ratio else "-" for ratio in ratios),
+        f"{ceiling:.2f}",
     ]  # fmt: skip
+    if timed:
+        ratios = [row.ratio(engine, base) for base in (PLAIN, MASKED) for engine in LOWERINGS]
+        cells += [f"{ratio:.2f}" if ratio else "-" for ratio in ratios]
     return f"| {' | '.join(cells)} |" if markdown else "  ".join(cells)
 
 
