@@ -72,7 +72,7 @@ def load(bundle: PathArgument, **options: Any) -> Session:
 
 
 def cmake_prefix() -> str:
-    """The folder for CMAKE_PREFIX_PATH, so that CMake's find_package(pagdeploy) finds the C++ parts.
+    """The folder for CMAKE_PREFIX_PATH: there find_package(pagdeploy) finds the C++ parts.
 
     Raises:
         EnvironmentProblem: this installation has none.
