@@ -88,6 +88,9 @@ def function_body(op: Op, opset: int) -> onnx.FunctionProto:
         f"{{{op.body}}}"
     )
     function.doc_string = op.doc
+    for node in function.node:
+        # onnxruntime 1.20 names what it fuses after its nodes, and refuses two that have no name.
+        node.name = node.output[0]
     return function
 
 
