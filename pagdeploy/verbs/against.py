@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pagdeploy.check.compare import (
-    NETWORK_BOUNDS,
-    NETWORK_RMS_BOUNDS,
+    OUTPUT_BOUNDS,
+    OUTPUT_RMS_BOUNDS,
     Comparison,
     compare,
 )
@@ -195,8 +195,8 @@ def _compared(
 ) -> list[Comparison]:
     precisions = (mine.precision, other.precision)
     bounds = (
-        sum(NETWORK_BOUNDS[name] for name in precisions),
-        sum(NETWORK_RMS_BOUNDS[name] for name in precisions),
+        sum(OUTPUT_BOUNDS[name] for name in precisions),
+        sum(OUTPUT_RMS_BOUNDS[name] for name in precisions),
     )
     names = [value.name for value in mine.portable.graph.output]
     return [compare(name, a[name], b[name], *bounds) for name in names]

@@ -18,7 +18,8 @@ from pagdeploy.check.compare import (
     LOWERING_BOUNDS,
     LOWERING_RMS_BOUNDS,
     NETWORK_BOUNDS,
-    NETWORK_RMS_BOUNDS,
+    OUTPUT_BOUNDS,
+    OUTPUT_RMS_BOUNDS,
     Comparison,
     compare,
 )
@@ -123,7 +124,7 @@ class CloserLook:
         from pagdeploy.ops.bodies import attach_bodies
 
         name = self._precision.name
-        network = NETWORK_BOUNDS[name], NETWORK_RMS_BOUNDS[name]
+        network = OUTPUT_BOUNDS[name], OUTPUT_RMS_BOUNDS[name]
         lowering = LOWERING_BOUNDS[name], LOWERING_RMS_BOUNDS[name]
         return LayerView(
             attach_bodies(reference),

@@ -19,7 +19,8 @@ from pagdeploy.check.compare import (
     LOWERING_BOUNDS,
     LOWERING_RMS_BOUNDS,
     NETWORK_BOUNDS,
-    NETWORK_RMS_BOUNDS,
+    OUTPUT_BOUNDS,
+    OUTPUT_RMS_BOUNDS,
     Comparison,
     compare,
 )
@@ -134,7 +135,7 @@ def verify_models(
         inputs: By name.
         subject: What to call it in the report.
         lowering: Likewise.
-        precision: Of the engine: a key of NETWORK_BOUNDS.
+        precision: Of the engine: a key of OUTPUT_BOUNDS.
         rounded: The portable model in that precision; default: as it is. Random decisions drive
             values to where no calibration saw them, so there the two are compared with each
             other, and only the lowering is judged.
@@ -181,7 +182,7 @@ def verify_models(
                 forced=forced,
             )
         )
-    bounds = NETWORK_BOUNDS[precision], NETWORK_RMS_BOUNDS[precision]
+    bounds = OUTPUT_BOUNDS[precision], OUTPUT_RMS_BOUNDS[precision]
     names = [value.name for value in portable.graph.output]
     outputs = [compare(n, forced[n], reference[n], *bounds) for n in names if n in forced]
     compared = [

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, NETWORK_RMS_BOUNDS
+from pagdeploy.check.compare import LOWERING_BOUNDS, NETWORK_BOUNDS, OUTPUT_RMS_BOUNDS
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
 from pagdeploy.verbs.calibrate import calibrate
@@ -117,7 +117,7 @@ def test_integer_kernels_are_within_the_bounds_of_int8(networks, in_int8, images
     # A sum between two steps falls on the other one where integers are summed instead of floats.
     assert max(branch.error for branch in verdict.branches) <= LOWERING_BOUNDS["int8"]
     # Values that are never negative have twice as many steps.
-    assert max(output.rms for output in verdict.outputs) <= NETWORK_RMS_BOUNDS["int8"] / 4
+    assert max(output.rms for output in verdict.outputs) <= OUTPUT_RMS_BOUNDS["int8"] / 4
 
 
 @pytest.mark.parametrize("lowering", ["gather", "dense"])
@@ -128,7 +128,7 @@ def test_int8_is_within_its_bound(networks, in_int8, images, name, lowering):
     assert verdict.passed, verdict.reason
     assert max(branch.error for branch in verdict.branches) <= 1e-4
     # Half of what is allowed was measured with the worst of several calibrations.
-    assert max(output.rms for output in verdict.outputs) <= NETWORK_RMS_BOUNDS["int8"] / 2
+    assert max(output.rms for output in verdict.outputs) <= OUTPUT_RMS_BOUNDS["int8"] / 2
 
 
 def with_a_scale_doubled(engine: onnx.ModelProto, index: int) -> None:
