@@ -221,13 +221,14 @@ def _is_small_power(base: ast.AST, exponent: ast.AST) -> bool:
         exponent = exponent.args[0]  # Integer(2)
     if isinstance(exponent, ast.UnaryOp):
         exponent = exponent.operand
-    small = isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float))
+    if not isinstance(exponent, ast.Constant) or not isinstance(exponent.value, (int, float)):
+        return False
     powers = (
         isinstance(each, (ast.Pow, ast.LShift))
         or (isinstance(each, ast.Name) and each.id in _POWERS)
         for each in ast.walk(base)
     )
-    return small and abs(exponent.value) <= _MOST_POWER and not any(powers)
+    return abs(exponent.value) <= _MOST_POWER and not any(powers)
 
 
 def _is_operator(text: str) -> bool:
@@ -236,7 +237,7 @@ def _is_operator(text: str) -> bool:
         return _OPERATOR.fullmatch(text) is not None
     namespace, name, overload = found.groups()
     packet = getattr(getattr(torch.ops, namespace), name, None)
-    known = isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads()
+    known = isinstance(getattr(packet, overload, None), torch._ops.OpOverload)
     return known and name not in _TOUCH_FILES
 
 

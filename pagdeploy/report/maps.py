@@ -192,4 +192,5 @@ def _pool(values: npt.NDArray[Any], widest: int) -> npt.NDArray[Any]:
     height, width = (-(-size // step) for size in values.shape)
     padded = np.zeros((height * step, width * step), values.dtype)
     padded[: values.shape[0], : values.shape[1]] = values
-    return padded.reshape(height, step, width, step).max(axis=(1, 3))
+    pooled: npt.NDArray[Any] = padded.reshape(height, step, width, step).max(axis=(1, 3))
+    return pooled

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 NOT_RUN = {
     "docs/tutorial.md": "makes the environment that this test runs in",
     "docs/howto/jetson.md": "needs a Jetson",
+    "docs/howto/score.md": "needs a folder of labelled pictures",
     "docs/howto/cpp.md": "needs a C++ compiler and installs files",
     "docs/howto/add-a-pass.md": "runs the tests",
     "docs/howto/add-an-op.md": "runs the tests",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from pagdeploy.errors import EnvironmentProblem
 from pagdeploy.verbs.profile.result import (
     ENGINE,
     Against,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from pagdeploy.verbs.profile.candidates import Candidates
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+_log = logging.getLogger("pagdeploy.profile")
 
 
 @dataclass
@@ -78,5 +82,9 @@ def _enqueue(session: Session, inputs: Arrays) -> Enqueue | None:
 
     if not isinstance(session, PlanSession):
         return None
-    times = time_enqueue(session, inputs)
+    try:
+        times = time_enqueue(session, inputs)
+    except EnvironmentProblem as problem:  # CUDA's events cannot be had, and the rest can
+        _log.info("What enqueueing takes is not measured: %s", problem)
+        return None
     return Enqueue(times.host_ms, times.gpu_ms, times.bound)
