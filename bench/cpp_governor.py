@@ -66,8 +66,10 @@ def video_loop(
     beside = [part for budget in FIXED.values() for part in ("--beside", str(budget))]
     command = [examples / "video_loop", bundle, deadline, frames, *photos, *beside]
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=True
+        [str(part) for part in command], capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise SystemExit(done.stderr.strip() or f"video_loop ended with {done.returncode}")
     columns = np.array([line.split() for line in done.stdout.splitlines()], np.float64).T
     return Run(dict(zip(("governed", *FIXED), columns[3:], strict=True)), columns[2])
 
