@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from cpu.masks import selection_of
 from pagdeploy.graph.cost import Cost, count_cost
-from pagdeploy.graph.gates import OWN, gates_of
+from pagdeploy.graph.gates import gates_of
 from pagdeploy.graph.read import name_nodes, read_model
+from pagdeploy.graph.steer import FORCED, steer
 from pagdeploy.pipeline import lower
 from pagdeploy.verbs.profile.candidates import branch_shares, perforated_convolutions
 from pagdeploy.verbs.profile.dense_twin import open_gates
 
-FORCED = ".forced"  # suffix of the input that takes the place of a gate's decision
 TASK = {"segmentation": 40}
 INPUT = "image"
 _RESIDUAL = 0.5  # of what a block adds: so values neither explode nor hide it
@@ -127,43 +126,6 @@ class Candidates:
         }
         needed: Cost = count_cost(self._perforated, sizes, shares)
         return count_cost(self._twin, sizes, {}).dense / needed.sparse
-
-
-def steer(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
-    """A copy whose selections are inputs, of their names with `FORCED` behind.
-
-    Unlike `graph.gates.force_selections`, what follows waits for the gate. Otherwise a runtime
-    may run all gates at the end, and keeps the features that they decide on until then.
-
-    Args:
-        model: Lowered, with all gates in its main graph.
-        sizes: (N, 1, H, W), by the name of the selection.
-
-    Raises:
-        KeyError: a selection is not there.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    makers = {name: node for node in copy.graph.node for name in node.output}
-    after: dict[str, list[onnx.NodeProto]] = {}
-    zero = numpy_helper.from_array(np.array(0, np.int32), "first branch")
-    copy.graph.initializer.append(zero)
-    for name, size in sizes.items():
-        maker, own, decided = makers[name], name + OWN, name + ".decided"
-        maker.output[list(maker.output).index(name)] = own
-        copy.graph.input.append(
-            helper.make_tensor_value_info(name + FORCED, TensorProto.INT32, size)
-        )
-        after[own] = [  # always the forced one; but that, no runtime knows
-            helper.make_node("GreaterOrEqual", [own, zero.name], [decided], name=decided),
-            helper.make_node("Where", [decided, name + FORCED, own], [name], name=name + FORCED),
-        ]
-    nodes = []
-    for node in copy.graph.node:
-        nodes += [node, *(each for output in node.output for each in after.get(output, []))]
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return copy
 
 
 def _shapes_of(portable: onnx.ModelProto) -> dict[str, list[int]]:

@@ -26,6 +26,9 @@ FORCED = ".forced"
 def steer(model: onnx.ModelProto, selections: Iterable[str]) -> onnx.ModelProto:
     """A copy whose selections are int32 inputs, of their names with `FORCED` behind.
 
+    Shapes stay as they are written: onnxruntime infers fewer across an If, and joins a sum to its
+    convolution only where both are known to be of one shape.
+
     Args:
         model: Lowered.
         selections: Names of values; those that its main graph does not compute are left out.
@@ -39,6 +42,11 @@ def steer(model: onnx.ModelProto, selections: Iterable[str]) -> onnx.ModelProto:
     makers = {name: node for node in copy.graph.node for name in node.output}
     first = numpy_helper.from_array(np.array(0, np.int32), f"first branch{FORCED}")
     copy.graph.initializer.append(first)
+    shapes = {
+        value.name: value.type.tensor_type.shape
+        for value in (*copy.graph.value_info, *copy.graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
     after: dict[str, list[onnx.NodeProto]] = {}
     for name in selections:
         if name not in makers:
@@ -46,7 +54,10 @@ def steer(model: onnx.ModelProto, selections: Iterable[str]) -> onnx.ModelProto:
         maker, own, decided, given = makers[name], name + OWN, f"{name}.decided", name + FORCED
         maker.output[list(maker.output).index(name)] = own
         axes = [f"{given}.{axis}" for axis in "nchw"]
-        copy.graph.input.append(helper.make_tensor_value_info(given, onnx.TensorProto.INT32, axes))
+        forced = helper.make_tensor_value_info(given, onnx.TensorProto.INT32, axes)
+        if name in shapes:
+            forced.type.tensor_type.shape.CopyFrom(shapes[name])
+        copy.graph.input.append(forced)
         after[own] = [  # named as the gate, so that its times are found
             helper.make_node("GreaterOrEqual", [own, first.name], [decided], f"{maker.name}/own"),
             helper.make_node("Where", [decided, given, own], [name], f"{maker.name}/forced"),
@@ -56,5 +67,4 @@ def steer(model: onnx.ModelProto, selections: Iterable[str]) -> onnx.ModelProto:
         nodes += [node, *(each for output in node.output for each in after.get(output, []))]
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    del copy.graph.value_info[:]  # shapes of the old graph must not bind the new one
     return copy

@@ -36,3 +36,15 @@ def test_the_gate_is_waited_for():
     assert {"first.own", "first.forced", "l"} <= above("y")
     with pytest.raises(Exception, match=r"first\.forced"):
         run_onnxruntime(model, {"l": LOGITS})
+
+
+def test_what_is_known_of_shapes_stays_known():
+    """Without them onnxruntime leaves sums behind a region on their own: another program."""
+    model = engine()
+    model.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("first", onnx.TensorProto.INT32, [1, 1, 3, 4])
+    )
+    steered = steer(model, ["first"])
+    assert list(model.graph.value_info) == list(steered.graph.value_info)
+    (forced,) = (value for value in steered.graph.input if value.name == f"first{FORCED}")
+    assert [dim.dim_value for dim in forced.type.tensor_type.shape.dim] == [1, 1, 3, 4]

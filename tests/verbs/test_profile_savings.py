@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagdeploy.bundle import SAMPLE_INPUTS, open_bundle
-from pagdeploy.engines.ort_native import VARIABLE, op_library
+from pagdeploy.engines.ort_native import VARIABLE
 from pagdeploy.errors import UsageError
 from pagdeploy.measure.bootstrap import Interval
 from pagdeploy.measure.latency import Effort
@@ -24,6 +24,7 @@ from pagdeploy.verbs.profile.roofline import compulsory_bytes, probe_machine, su
 from pagdeploy.verbs.profile.savings import find_savings, strike_balance
 from pagdeploy.verbs.profile.tables import against_line, tables
 from tests.cli.test_commands import call, refused
+from tests.native import op_library
 from tests.verbs.test_profile import CONV3, LITTLE, SIZE, THREE_WAY, built, gated_model
 
 
@@ -248,8 +249,7 @@ def test_forced_gates_are_still_waited_for(gathered):
 
 
 def test_a_bundle_brings_its_library(tmp_path, monkeypatch):
-    if op_library() is None:
-        pytest.skip("there is no library of our onnxruntime ops")
+    monkeypatch.setenv(VARIABLE, str(op_library()))
     path = built(gated_model(), tmp_path, lowering="native")
     monkeypatch.setenv(VARIABLE, "off")
     with pytest.raises(UsageError, match="--allow-host-code"):
