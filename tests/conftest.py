@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from onnx import numpy_helper
 
 from pagdeploy.ops.bodies import attach_bodies
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; torch would take all in each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GATED = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
 gated (float[n, 3, h, w] image) => (float[n, 4, h, w] y)
