@@ -1,7 +1,8 @@
 """Hold our op library to the op table, and print the verdict as JSON; see `ort_native`.
 
-Small cases of everything that the library has: the gate, the literal convolution in both modes,
-and the channels-last one on its lists of pixels.
+Small cases of what the library has: the gate, the literal convolution in both modes, and the
+channels-last one on its lists of pixels, between changes of layout, and the same in 8 bits. So a
+library that is older than what the lowering writes fails.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from pagdeploy.ops import PAG_GATE, PERFORATED_CONV
 
@@ -21,6 +22,8 @@ _CONV: dict[str, Any] = {
     "kernel_shape": [3, 3], "strides": [1, 1], "pads": [2, 2, 2, 2], "dilations": [2, 2],
     "group": 1, "activation": 1, "alpha": 0.0,
 }  # fmt: skip
+_STEPS = {"x": 0.02, "w": 0.01, "y": 0.05}  # of 8 bits
+_ZERO = 128
 _REACH = {name: _CONV[name] for name in ("kernel_shape", "strides", "pads", "dilations")}
 
 
@@ -35,13 +38,14 @@ def main(library: str) -> None:
 
 
 def _first_problem(library: str) -> str | None:
-    for mode in (0, 1):
-        model, wanted, inputs = _case(mode)
+    cases = {f"mode {mode}": _case(mode) for mode in (0, 1)} | {"8 bits": _quantized_case()}
+    for name, (model, wanted, inputs) in cases.items():
         found = _run(model, inputs, library)
-        for name, expected in wanted.items():
-            error = np.abs(found[name] - expected).max() / np.abs(expected).max()
+        for output, expected in wanted.items():
+            off = found[output].astype(np.float64) - expected
+            error = np.abs(off).max() / np.abs(expected).max()
             if not error <= PERFORATED_CONV.bounds["float32"]:
-                return f"Its {name} is wrong by {error:.1e} of the largest value (mode {mode})."
+                return f"Its {output} is wrong by {error:.1e} of the largest value ({name})."
     return None
 
 
@@ -67,7 +71,7 @@ def _case(
         ),
         helper.make_node("ActivePixels", ["selection"], ["active"], domain=lists, branch=1),
         helper.make_node("SupportPixels", ["active", "size"], ["read"], domain=lists, **_REACH),
-        helper.make_node("Transpose", ["x"], ["x_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("ToChannelsLast", ["x"], ["x_last"], domain=lists),
         helper.make_node("Transpose", ["base"], ["base_last"], perm=[0, 2, 3, 1]),
         # An identity on the support alone: what it leaves out is not read.
         helper.make_node(
@@ -78,7 +82,7 @@ def _case(
             "PerforatedConvNhwc", ["copied", "w", "b", "base_last", "active"], ["y_last"],
             domain=lists, **conv,
         ),
-        helper.make_node("Transpose", ["y_last"], ["channels_last"], perm=[0, 3, 1, 2]),
+        helper.make_node("ToChannelsFirst", ["y_last"], ["channels_last"], domain=lists),
     ]  # fmt: skip
     constants: dict[str, npt.NDArray[Any]] = {
         "w": weights,
@@ -92,22 +96,82 @@ def _case(
     selection = PAG_GATE.reference(logits)
     y = PERFORATED_CONV.reference(x, selection, weights, bias, base, branch=1, **conv)
     wanted = {"selection": selection, "literal": y, "channels_last": y}
-    outputs = [
-        helper.make_tensor_value_info("selection", TensorProto.INT32, [n, 1, h, w]),
-        helper.make_tensor_value_info("literal", TensorProto.FLOAT, y.shape),
-        helper.make_tensor_value_info("channels_last", TensorProto.FLOAT, y.shape),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "self_test",
-        [helper.make_tensor_value_info(k, TensorProto.FLOAT, v.shape) for k, v in inputs.items()],
-        outputs,
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opsets = [
-        helper.make_opsetid(domain, v) for domain, v in (("", 17), ("pagdeploy", 1), (lists, 1))
-    ]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8), wanted, inputs
+    return _model(nodes, constants, wanted, inputs), wanted, inputs
+
+
+def _quantized_case() -> tuple[
+    onnx.ModelProto, dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]
+]:
+    """The 8-bit convolutions, channels last; what they must give is exact in float32."""
+    rng = np.random.default_rng(2)
+    n, c, m, h, w = _SIZES.values()
+    x = rng.integers(0, 256, (n, h, w, c)).astype(np.uint8)
+    base = rng.integers(0, 256, (n, h, w, m)).astype(np.uint8)
+    weights = rng.integers(-127, 128, (m, c, 3, 3)).astype(np.int8)
+    bias = rng.integers(-999, 1000, m).astype(np.int32)
+    selection = rng.integers(0, 2, (n, 1, h, w)).astype(np.int32)
+
+    whole = _first(x.astype(np.float32) - _ZERO)
+    nothing = np.zeros((n, m, h, w), np.float32)
+    sums = PERFORATED_CONV.reference(
+        whole, selection, weights.astype(np.float32), bias.astype(np.float32), nothing,
+        branch=1, mode=0, **_CONV,
+    )  # fmt: skip
+    step = np.float32(_STEPS["x"]) * np.float32(_STEPS["w"])
+    grain = np.float32(_STEPS["y"])
+    rounded = np.clip(np.rint(sums * (step / grain)) + _ZERO, 0, 255)
+    taken, own = selection == 1, _first(base.astype(np.float32))
+    wanted = {
+        "rounded": np.where(taken, rounded, own).astype(np.uint8),
+        "summed": np.where(taken, sums * step, (own - _ZERO) * grain),
+    }
+
+    constants: dict[str, npt.NDArray[Any]] = {"w": weights, "w0": np.zeros((), np.int8), "b": bias}
+    for name in ("x", "y"):
+        constants |= {f"{name}1": np.float32(_STEPS[name]), f"{name}0": np.uint8(_ZERO)}
+    constants["w1"] = np.float32(_STEPS["w"])
+    about = {name: [f"{name}1", f"{name}0"] for name in "xwy"}
+    lists, attributes = "pagdeploy.cpu", {**_CONV, "mode": 0, "inactive": 0}
+    given, ends = ["x", *about["x"], "w", *about["w"]], ["b", "base", *about["y"], "active"]
+    nodes = [
+        helper.make_node("ActivePixels", ["selection"], ["active"], domain=lists, branch=1),
+        helper.make_node(
+            "QLinearPerforatedConvNhwc", [*given, *about["y"], *ends], ["rounded_last"],
+            domain=lists, **attributes,
+        ),
+        helper.make_node(
+            "QLinearPerforatedConvNhwcFloat", [*given, *ends], ["summed_last"],
+            domain=lists, **attributes,
+        ),
+        *(
+            helper.make_node("Transpose", [f"{name}_last"], [name], perm=[0, 3, 1, 2])
+            for name in wanted
+        ),
+    ]  # fmt: skip
+    inputs = {"x": x, "base": base, "selection": selection}
+    return _model(nodes, constants, wanted, inputs), wanted, inputs
+
+
+def _first(last: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N, H, W, C) as (N, C, H, W)."""
+    return last.transpose(0, 3, 1, 2)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, npt.NDArray[Any]],
+    outputs: dict[str, npt.NDArray[Any]],
+    inputs: dict[str, npt.NDArray[Any]],
+) -> onnx.ModelProto:
+    def values(arrays: dict[str, npt.NDArray[Any]]) -> list[onnx.ValueInfoProto]:
+        types = {k: helper.np_dtype_to_tensor_dtype(v.dtype) for k, v in arrays.items()}
+        return [helper.make_tensor_value_info(k, types[k], v.shape) for k, v in arrays.items()]
+
+    held = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    graph = helper.make_graph(nodes, "self_test", values(inputs), values(outputs), held)
+    domains = (("", 17), ("pagdeploy", 1), ("pagdeploy.cpu", 1))
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
 def _run(

@@ -24,6 +24,7 @@ from pagdeploy.passes import (
     lower_gate,
     lower_gather,
     lower_native,
+    lower_quantized,
     lower_segaware,
     move_quantization,
     quantize_bias,
@@ -33,6 +34,7 @@ from pagdeploy.passes import (
     remove_gate_noise,
     share_equal_nodes,
     skip_images,
+    split_means,
     strip_bodies,
     switch_dense,
     unstack_branches,
@@ -74,6 +76,7 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         quantize_bias,
         fold_lists,  # of pixels that are the same in every frame
         keep_channels_last,
+        split_means,  # of the maps that now lie so
         share_equal_nodes,  # after both: the convolutions of one selection share its pixel list
         lower_gate,  # after sharing, which keeps gates apart, so that each shows its decision
         drop_unused,
@@ -100,9 +103,13 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         lower_segaware,
         skip_images,
         share_equal_nodes,  # before lowering, which makes one list for each selection
+        lower_quantized,  # before what it leaves is gathered
         lower_native,
         lower_gather,
         lower_dense,
+        move_quantization,
+        quantize_bias,
+        split_means,
         share_equal_nodes,
         drop_unused,
     ),
@@ -119,7 +126,9 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
     ),
 }
 # They rewrite nothing in float32.
-_FOR_PRECISION = (insert_quantization, cast_precision, move_quantization, quantize_bias)
+_FOR_PRECISION = (
+    insert_quantization, cast_precision, lower_quantized, move_quantization, quantize_bias,
+)  # fmt: skip
 
 
 def lower(

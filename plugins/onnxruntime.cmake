@@ -9,8 +9,11 @@ pagdeploy_add_cpu_kernels(pagdeploy_cpu_kernels)
 add_library(pagdeploy_ort_ops SHARED
   ${_folder}/api.cpp
   ${_folder}/conv.cpp
+  ${_folder}/conv_checks.cpp
+  ${_folder}/layout.cpp
   ${_folder}/library.cpp
-  ${_folder}/pixel_lists.cpp)
+  ${_folder}/pixel_lists.cpp
+  ${_folder}/quantized_conv.cpp)
 add_library(pagdeploy::ort_ops ALIAS pagdeploy_ort_ops)
 set_target_properties(pagdeploy_ort_ops PROPERTIES
   EXPORT_NAME ort_ops

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 CPU_DOMAIN = "pagdeploy.cpu"
 CPU_VERSION = 1
 
+_BASE_BEHIND_Y = 9  # the base's place where the result has a scale of its own
 _REACH = ("kernel_shape", "strides", "pads", "dilations")
 
 
 def schemas() -> list[onnx.defs.OpSchema]:
-    """ActivePixels, SupportPixels, PerforatedConvNhwc and PerforatedConvPairNhwc."""
+    """Of the lists of pixels, the convolutions, and the changes of layout."""
     from onnx.defs import OpSchema
 
     kinds = {
@@ -51,7 +52,7 @@ def schemas() -> list[onnx.defs.OpSchema]:
             CPU_VERSION,
             inputs=[
                 OpSchema.FormalParameter(n, t, param_option=optional)
-                if name.startswith("PerforatedConv") and n == "pixels"
+                if "PerforatedConv" in name and n == "pixels"
                 else OpSchema.FormalParameter(n, t)
                 for n, t in inputs.items()
             ],
@@ -66,14 +67,27 @@ def schemas() -> list[onnx.defs.OpSchema]:
         OpSchema.Attribute("inner_activation", OpSchema.AttrType.INT),
         OpSchema.Attribute("inner_alpha", OpSchema.AttrType.FLOAT),
     ]
+    u8, i8 = "tensor(uint8)", "tensor(int8)"
+    quantized = {
+        "x": u8, "x_scale": f32, "x_zero_point": u8,
+        "w": i8, "w_scale": f32, "w_zero_point": i8,
+    }  # fmt: skip
+    about_y = {"y_scale": f32, "y_zero_point": u8}
+    rest = {"B": i32, "base": u8, "base_scale": f32, "base_zero_point": u8, "pixels": i32}
     result = [
         made("ActivePixels", {"selection": i32}, i32, [branch]),
         made("SupportPixels", {"pixels": i32, "size": i64}, i32, reach),
         made("PerforatedConvNhwc", head | tail, f32, both),
         made("PerforatedConvPairNhwc", head | {"W2": f32, "B2": f32} | tail, f32, [*both, *inner]),
+        made("ToChannelsLast", {"X": f32}, f32, [known["activation"], known["alpha"]]),
+        made("ToChannelsFirst", {"X": f32}, f32, []),
+        made("QLinearPerforatedConvNhwc", quantized | about_y | rest, u8, both),
+        made("QLinearPerforatedConvNhwcFloat", quantized | rest, f32, both),
     ]
     inferences: list[Callable[[InferenceContext], None]] = [
         _infer_list, _infer_list, partial(_infer_conv, 3), partial(_infer_conv, 5),
+        partial(_infer_layout, (0, 2, 3, 1)), partial(_infer_layout, (0, 3, 1, 2)),
+        partial(_infer_conv, _BASE_BEHIND_Y), partial(_infer_conv, 7),
     ]  # fmt: skip
     for one, infer in zip(result, inferences, strict=True):
         one.set_type_and_shape_inference_function(infer)
@@ -89,12 +103,25 @@ def _infer_list(context: InferenceContext) -> None:
 
 
 def _infer_conv(base_input: int, context: InferenceContext) -> None:
-    """float32, of the base's shape, unless that is one value: then of rank 4."""
+    """Of the base's shape, or of rank 4 if that is one value; uint8 if there is a y_scale."""
     import onnx
 
-    result = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None] * 4)
+    kind = onnx.TensorProto.UINT8 if base_input == _BASE_BEHIND_Y else onnx.TensorProto.FLOAT
+    result = onnx.helper.make_tensor_type_proto(kind, [None] * 4)
     base = context.get_input_type(base_input).tensor_type
     sizes = [dim.dim_value for dim in base.shape.dim]
     if base.HasField("shape") and len(sizes) == 4 and sizes != [1] * 4:
         result.tensor_type.shape.CopyFrom(base.shape)
+    context.set_output_type(0, result)
+
+
+def _infer_layout(axes: tuple[int, ...], context: InferenceContext) -> None:
+    """float32, with those axes of the input, if their sizes are known."""
+    import onnx
+
+    result = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None] * 4)
+    given = context.get_input_type(0).tensor_type.shape.dim
+    if len(given) == 4:
+        for axis, dim in zip(axes, result.tensor_type.shape.dim, strict=True):
+            dim.CopyFrom(given[axis])
     context.set_output_type(0, result)

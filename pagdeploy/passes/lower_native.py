@@ -42,7 +42,8 @@ behind it; the transposed one stays for other readers, and is dropped if there a
 convolution that one other reads alone is computed where that one reads, and its other pixels are
 dead. A convolution that computes every pixel ends with the sum that alone reads it (`native.sums`).
 A pointwise convolution that alone reads another one at the same pixels becomes one node with it
-where that pays (`native.pairs`). docs/plugins.md defines the ops.
+where that pays (`native.pairs`). Wide maps change their layout by ops of the library, with the
+activation in front (`native.layouts`). docs/plugins.md defines the ops.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ from pagdeploy.ops import DOMAIN, Activation, Mode
 from pagdeploy.ops.native import CPU_DOMAIN, CPU_VERSION
 from pagdeploy.passes.gathering.pixels import output_size, size_of
 from pagdeploy.passes.gathering.regions import is_non_negative
+from pagdeploy.passes.native.layouts import change
+from pagdeploy.passes.native.lists import listed
 from pagdeploy.passes.native.liveness import (
     ELEMENTWISE,
     Where,
@@ -88,6 +91,7 @@ def run(model: ir.Model) -> int:
         absorb(model)
         join(model)
         model.graph.sort()  # a list may be needed before its selection was
+        change(model)
     return count
 
 
@@ -243,24 +247,7 @@ class _Lowering:
         return self.last[value]
 
     def _list(self, put: Replacement, where: Where) -> ir.Value:
-        """int32 (n,): the list of the pixels."""
-        if where in self.lists:
-            return self.lists[where]
-        selection = where.selection
-        if not where.reach:
-            made = put.op("ActivePixels", selection, domain=CPU_DOMAIN, branch=where.branch)
-        else:
-            *rest, geometry = where.reach
-            behind = self._list(put, Where(selection, where.branch, tuple(rest)))
-            batch = put.op("Shape", selection, start=0, end=1)
-            size = put.op("Concat", batch, put.op("Shape", selection, start=2, end=4), axis=0)
-            made = put.op(
-                "SupportPixels", behind, size, domain=CPU_DOMAIN,
-                kernel_shape=list(geometry.kernel), strides=list(geometry.strides),
-                pads=list(geometry.pads), dilations=list(geometry.dilations),
-            )  # fmt: skip
-        self.lists[where] = made
-        return made
+        return listed(put, where, self.lists)
 
     def _expanded(self, put: Replacement, node: ir.Node) -> ir.Value:
         """The list of a selection that may decide for whole images."""

@@ -1,6 +1,8 @@
 // The library's one exported function, which onnxruntime calls for every session that takes it.
 #include "onnxruntime/conv.hpp"
+#include "onnxruntime/layout.hpp"
 #include "onnxruntime/pixel_lists.hpp"
+#include "onnxruntime/quantized_conv.hpp"
 
 namespace {
 
@@ -39,8 +41,9 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
         static OrtCustomOpDomain* const portable =
             makeDomain<GateKernel, ConvKernel>("pagdeploy");
         static OrtCustomOpDomain* const lowered =
-            makeDomain<ActivePixelsKernel, SupportPixelsKernel, ConvNhwcKernel, ConvPairNhwcKernel>(
-                "pagdeploy.cpu");
+            makeDomain<ActivePixelsKernel, SupportPixelsKernel, ConvNhwcKernel, ConvPairNhwcKernel,
+                       ToChannelsLastKernel, ToChannelsFirstKernel, QLinearConvKernel,
+                       QLinearConvFloatKernel>("pagdeploy.cpu");
         check(api->AddCustomOpDomain(options, portable));
         check(api->AddCustomOpDomain(options, lowered));
     });

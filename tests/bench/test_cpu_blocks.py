@@ -151,7 +151,7 @@ def test_rows_are_right_and_timed(tmp_path):
         for texture in {"pag": ("pag",), "conv": ("pag",), "pool": ("pag", "blob")}.get(
             kind, ("salt", "blob")
         )
-        for engine in (("pure",) if kind == "int8" else ("pure", "native"))
+        for engine in ("pure", "native")
     ]
     for row in rows:
         assert row["shape"] == shapes[row["kind"]]

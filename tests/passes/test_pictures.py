@@ -32,6 +32,7 @@ RANGES = {"a": (-127 / 32, 127 / 32)}
 INTEGERS = Precision("int8", ranges=RANGES, integer_kernels=True)
 ARGUMENTS = {
     "insert_quantization": [Precision("int8", ranges=RANGES)],
+    "lower_quantized": [INTEGERS],
     "move_quantization": [INTEGERS],
     "quantize_bias": [INTEGERS],
 }
@@ -79,6 +80,8 @@ def test_before_and_after_compute_the_same(module: ModuleType) -> None:
         shape = [d.dim_value or sizes[d.dim_param] for d in dims]
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT32:
             feeds[value.name] = rng.integers(0, 2, shape, np.int32)
+        elif value.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            feeds[value.name] = rng.integers(0, 9, shape, np.uint8)
         else:
             feeds[value.name] = rng.standard_normal(shape, np.float32)
     for one, other in zip(_run(before, feeds), _run(after, feeds), strict=True):

@@ -16,6 +16,12 @@ constexpr std::size_t kSliceBytes = 96 * 1024;
 constexpr int kTileRows = 96;
 constexpr int kTileRowsOfWide = 144;
 constexpr int kWideChannels = 512;
+// Rows that lie a multiple of so many floats apart share one set of an L1 cache, and more of them
+// than it has ways push each other out.
+constexpr int kAliasedFloats = 1024;
+constexpr int kAliasedRows = 8;
+// A larger map is in no L2 cache, so its rows are asked for before they are read.
+constexpr std::size_t kCachedMapBytes = 1024 * 1024;
 constexpr int kDepthwiseTileRows = 128;
 constexpr int kDepthwiseChannels = 256;
 
@@ -99,6 +105,8 @@ int Convolution::mostTileRows() const {
     return shape_.outputChannels >= kWideChannels ? kTileRowsOfWide : kTileRows;
 }
 
+bool Convolution::rowsAlias() const { return shape_.inputChannels % kAliasedFloats == 0; }
+
 void Convolution::compute(const ConvCall& call, const ConvGeometry& geometry,
                           const InactiveFill& fill, Host& host) const {
     const Partition parts = partition(call.count, mostTileRows(),
@@ -153,9 +161,12 @@ void Convolution::computeTile(const ConvCall& call, const ConvGeometry& geometry
         return narrowTile(tile, sink);
     }
     // Even groups: 25 rows are 9, 8 and 8 rather than 12, 12 and 1.
-    const int groupRows = ceilDivide(tile.rows, ceilDivide(tile.rows, isa_.rows));
+    const int most = rowsAlias() ? std::min(isa_.rows, kAliasedRows) : isa_.rows;
+    const int groupRows = ceilDivide(tile.rows, ceilDivide(tile.rows, most));
     fillInput(call, geometry, tile, groupRows, mine.input.data());
-    multiplyTile(tile, groupRows, sink);
+    // Rows inside of a pair come from L2 to L1, and that pays as well.
+    const bool isFar = call.xIsCompact || inputSize(call) * sizeof(float) > kCachedMapBytes;
+    multiplyTile(tile, groupRows, isFar && !rowsAlias(), sink);
 }
 
 // Groups of rows, and in each group [tap][row].
@@ -210,7 +221,8 @@ void Convolution::fillInput(const ConvCall& call, const ConvGeometry& geometry, 
     }
 }
 
-void Convolution::multiplyTile(const Tile& tile, int groupRows, const RowSink& sink) const {
+void Convolution::multiplyTile(const Tile& tile, int groupRows, bool fetches,
+                               const RowSink& sink) const {
     Scratch& mine = scratch();
     const std::size_t panels = tile.endPanel - tile.firstPanel;
     const std::size_t panelSums = static_cast<std::size_t>(tile.rows) * isa_.panel;
@@ -237,6 +249,9 @@ void Convolution::multiplyTile(const Tile& tile, int groupRows, const RowSink& s
                 product.rows = std::min(groupRows, tile.rows - first);
                 product.input = mine.input.data() + static_cast<std::size_t>(first) * taps +
                                 static_cast<std::size_t>(slice.firstTap) * product.rows;
+                // The first panel brings the rows into the cache; a last, smaller group is left.
+                const bool brings = panel == tile.firstPanel && first + 2 * groupRows <= tile.rows;
+                product.next = fetches && brings ? product.input + product.rows * taps : nullptr;
                 if (partial != nullptr) {
                     product.partial = partial + (panel - tile.firstPanel) * panelSums +
                                       static_cast<std::size_t>(first) * isa_.panel;

@@ -65,6 +65,7 @@ public:
                 const InstructionSet& isa);
 
     const KernelShape& shape() const { return shape_; }
+    const InstructionSet& isa() const { return isa_; }
 
     void run(const ConvCall& call, Host& host) const;
 
@@ -94,6 +95,8 @@ private:
     // What is shared out besides rows: panels, or blocks of channels of a depthwise convolution.
     int panels() const;
     int mostTileRows() const;
+    // Whether all rows of X share one set of an L1 cache.
+    bool rowsAlias() const;
     std::size_t inputSize(const ConvCall& call) const {
         return static_cast<std::size_t>(call.xIsCompact ? call.count : call.input.pixels()) *
                shape_.inputChannels;
@@ -101,7 +104,8 @@ private:
     void compute(const ConvCall& call, const ConvGeometry& geometry, const InactiveFill& fill,
                  Host& host) const;
     void computeTile(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile) const;
-    void multiplyTile(const Tile& tile, int groupRows, const RowSink& sink) const;
+    // `fetches`: rows are asked for a group ahead.
+    void multiplyTile(const Tile& tile, int groupRows, bool fetches, const RowSink& sink) const;
     void depthwiseTile(const Tile& tile, const RowSink& sink) const;
     void narrowTile(const Tile& tile, const RowSink& sink) const;
     void fillInput(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile,

@@ -35,6 +35,7 @@ struct TileProduct {
     int depth;                  // channels to add up at each of them
     const float* const* input;  // [taps][rows]: where each row's channels begin
     std::ptrdiff_t inputOffset;  // the first channel to read
+    const float* const* next;   // as input, of rows that are read next; null for none
     const float* weights;       // [taps][depth][panel], tapStride floats from tap to tap
     std::ptrdiff_t tapStride;
     const float* bias;          // [panel]; null to continue from `partial`
@@ -74,6 +75,18 @@ struct NarrowRows {
     RowSink sink;
 };
 
+// A matrix to turn: to[c][r] = bend(from[r][c]). The two do not overlap.
+struct Transpose {
+    const float* from;
+    std::ptrdiff_t fromStride;  // floats from row to row
+    int rows;
+    int columns;
+    float* to;
+    std::ptrdiff_t toStride;
+    bool bends;  // false to leave the values as they are
+    Bend bend;
+};
+
 struct InstructionSet {
     const char* name;
     int rows;   // of a tile, at most
@@ -81,6 +94,7 @@ struct InstructionSet {
     void (*multiply)(const TileProduct&);
     void (*depthwise)(const DepthwiseRows&);
     void (*narrow)(const NarrowRows&);
+    void (*transpose)(const Transpose&);
 };
 
 // Those that this processor has, the fastest first; the portable one is always the last.

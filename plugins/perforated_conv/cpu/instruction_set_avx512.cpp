@@ -2,9 +2,10 @@
 #define PAG_VECTOR_FLOATS 16
 #define PAG_TILE_ROWS 12
 #include "perforated_conv/cpu/kernel_loops.hpp"
+#include "perforated_conv/cpu/transpose_loops.hpp"
 
 namespace pagdeploy::cpu {
 
-const InstructionSet kAvx512{"avx512", kTileRows, kPanel, multiply, depthwise, narrow};
+const InstructionSet kAvx512{"avx512", kTileRows, kPanel, multiply, depthwise, narrow, transpose};
 
 }  // namespace pagdeploy::cpu

@@ -57,6 +57,14 @@ PAG_ALWAYS_INLINE float bent(float value, const Bend& bend) {
     return raised > bend.high ? bend.high : raised;
 }
 
+// Channels of a row that are asked for together: two lines of the cache of most processors. Asking
+// beyond the end of a row does no harm.
+constexpr int kPrefetched = 32;
+PAG_ALWAYS_INLINE void prefetch(const float* channels) {
+    __builtin_prefetch(channels);
+    __builtin_prefetch(channels + kPrefetched / 2);
+}
+
 // A panel beyond whose last column the sink's rows may end.
 void finishNarrowRow(const TileProduct& p, int row, const float* sum) {
     float* output = p.sink->output[row] + p.firstColumn;
@@ -85,6 +93,11 @@ PAG_ALWAYS_INLINE void multiplyRows(const TileProduct& p, std::integer_sequence<
                                     std::integer_sequence<int, V...> vectors,
                                     std::integer_sequence<int, I...>) {
     constexpr int kRows = sizeof...(R);
+    if (p.sink != nullptr && p.sink->base != nullptr && p.columns == kPanel) {
+        // Rows of the base lie anywhere in the map: they arrive while the products are summed.
+        (__builtin_prefetch(p.sink->base[I / kVectors] + p.firstColumn + (I % kVectors) * kWidth),
+         ...);
+    }
     Vector sum[kRows * kVectors];
     if (p.bias != nullptr) {
         ((sum[I] = load(p.bias + (I % kVectors) * kWidth)), ...);
@@ -95,11 +108,18 @@ PAG_ALWAYS_INLINE void multiplyRows(const TileProduct& p, std::integer_sequence<
         const float* const* input = p.input + tap * kRows;
         const float* const row[kRows] = {(input[R] + p.inputOffset)...};
         const float* weights = p.weights + tap * p.tapStride;
-        PAG_UNROLL_DEPTH
-        for (int k = 0; k < p.depth; ++k) {
-            const Vector weight[kVectors] = {load(weights + V * kWidth)...};
-            ((sum[I] += splat(row[I / kVectors][k]) * weight[I % kVectors]), ...);
-            weights += kPanel;
+        const int step = p.next != nullptr ? kPrefetched : p.depth;
+        for (int first = 0; first < p.depth; first += step) {
+            const int end = first + step < p.depth ? first + step : p.depth;
+            if (p.next != nullptr) {
+                (prefetch(p.next[tap * kRows + R] + p.inputOffset + first), ...);
+            }
+            PAG_UNROLL_DEPTH
+            for (int k = first; k < end; ++k) {
+                const Vector weight[kVectors] = {load(weights + V * kWidth)...};
+                ((sum[I] += splat(row[I / kVectors][k]) * weight[I % kVectors]), ...);
+                weights += kPanel;
+            }
         }
     }
     if (p.sink == nullptr) {

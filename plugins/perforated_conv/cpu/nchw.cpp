@@ -4,12 +4,12 @@
 
 #include "pag_gate/cpu.hpp"
 #include "perforated_conv/cpu/activation.hpp"
+#include "perforated_conv/cpu/layout.hpp"
 
 namespace pagdeploy::cpu {
 
 namespace {
 
-constexpr std::size_t kPixelsPerTask = 64;
 constexpr std::size_t kChannelsPerTask = 16;  // one cache line of a computed row
 
 // The list of active pixels, from decisions per pixel or per image.
@@ -58,26 +58,6 @@ void placePlanes(const NchwCall& call, const float* computed, const std::int32_t
 
 }  // namespace
 
-void toChannelsLast(const float* from, std::size_t images, std::size_t channels, std::size_t pixels,
-                    float* to, Host& host) {
-    const std::size_t tiles = ceilDivide(pixels, kPixelsPerTask);
-    host.parallelFor(images * tiles, [=](std::size_t task) {
-        const std::size_t image = task / tiles;
-        const std::size_t first = (task % tiles) * kPixelsPerTask;
-        const std::size_t last = std::min(pixels, first + kPixelsPerTask);
-        const float* source = from + image * channels * pixels;
-        float* target = to + image * channels * pixels;
-        for (std::size_t c0 = 0; c0 < channels; c0 += kChannelsPerTask) {
-            const std::size_t c1 = std::min(channels, c0 + kChannelsPerTask);
-            for (std::size_t pixel = first; pixel < last; ++pixel) {
-                for (std::size_t c = c0; c < c1; ++c) {
-                    target[pixel * channels + c] = source[c * pixels + pixel];
-                }
-            }
-        }
-    });
-}
-
 void runNchw(const Convolution& convolution, const NchwCall& call, Host& host) {
     const KernelShape& shape = convolution.shape();
     const Grid output = shape.over(call.input).output;
@@ -90,9 +70,10 @@ void runNchw(const Convolution& convolution, const NchwCall& call, Host& host) {
     HostArray<float> computed(host, count * channels);
     if (count > 0) {
         HostArray<float> x(host, inputs * call.input.images * shape.inputChannels);
-        toChannelsLast(call.x, static_cast<std::size_t>(call.input.images),
-                       static_cast<std::size_t>(shape.inputChannels), inputs, x.data(), host);
         const Bend asItIs = bendOf(kActivationNone, 0.0f);
+        toChannelsLast({static_cast<std::size_t>(call.input.images),
+                        static_cast<std::size_t>(shape.inputChannels), inputs},
+                       call.x, asItIs, x.data(), convolution.isa(), host);
         convolution.run({call.input, x.data(), pixels.data(), count, nullptr, true, kModeReplace,
                          call.mode == kModeAdd ? asItIs : call.bend, Inactive::kDead,
                          computed.data(), true},

@@ -22,8 +22,4 @@ struct NchwCall {
 // written once. The two copies are what the channels-last form saves.
 void runNchw(const Convolution& convolution, const NchwCall& call, Host& host);
 
-// (N, C, pixels) to (N, pixels, C).
-void toChannelsLast(const float* from, std::size_t images, std::size_t channels, std::size_t pixels,
-                    float* to, Host& host);
-
 }  // namespace pagdeploy::cpu

@@ -23,13 +23,14 @@ Range insideRange(int outputs, int size, int stride, int shift) {
 
 // A kernel is a rectangle of taps, so its reach is that of a column, then that of a row.
 void markRows(const ConvGeometry& g, const BranchGeometry& reach, const Mark* active, Mark* rows) {
+    const int width = g.output.width;  // a copy: for all the compiler knows, marks overlie `g`
     for (int tap = 0; tap < g.kernelHeight; ++tap) {
         const int shift = tap * reach.dilationY - reach.padTop;
         const Range inside = insideRange(g.output.height, g.input.height, g.strideY, shift);
         for (int y = inside.first; y < inside.last; ++y) {
-            const Mark* from = active + static_cast<std::size_t>(y) * g.output.width;
-            Mark* to = rows + static_cast<std::size_t>(y * g.strideY + shift) * g.output.width;
-            for (int x = 0; x < g.output.width; ++x) {
+            const Mark* from = active + static_cast<std::size_t>(y) * width;
+            Mark* to = rows + static_cast<std::size_t>(y * g.strideY + shift) * width;
+            for (int x = 0; x < width; ++x) {
                 to[x] |= from[x];
             }
         }

@@ -1,5 +1,6 @@
 // The op's literal form, channels first, against the same definition.
 #include "conv_problem.hpp"
+#include "perforated_conv/cpu/layout.hpp"
 #include "perforated_conv/cpu/nchw.hpp"
 
 namespace pagdeploy::testing {
@@ -15,6 +16,16 @@ std::vector<float> channelsFirst(const std::vector<float>& from, const Grid& gri
                 from[std::size_t(pixel) * channels + c];
         }
     }
+    return to;
+}
+
+std::vector<float> channelsLast(const std::vector<float>& from, std::size_t images,
+                                std::size_t channels) {
+    std::vector<float> to(from.size());
+    TestHost host;
+    cpu::toChannelsLast({images, channels, from.size() / images / channels}, from.data(),
+                        cpu::bendOf(kActivationNone, 0.0f), to.data(),
+                        *cpu::instructionSets()[0], host);
     return to;
 }
 
@@ -43,11 +54,8 @@ TEST_P(EachProblemNchw, IsAsDefined) {
                  inPlace ? y.data() : base.data(), spec.baseIsOneValue, spec.mode,
                  cpu::bendOf(spec.activation, p.alpha), y.data()},
                 host);
-        const Grid swapped{p.geometry.output.images, spec.outputs, 1};
-        std::vector<float> last(y.size());
-        cpu::toChannelsLast(y.data(), std::size_t(swapped.images), std::size_t(spec.outputs),
-                            p.outputs() / std::size_t(swapped.images), last.data(), host);
-        expectDefined(p, last);
+        expectDefined(p, channelsLast(y, std::size_t(p.geometry.output.images),
+                                      std::size_t(spec.outputs)));
     }
 }
 
@@ -75,9 +83,7 @@ TEST(Nchw, OneDecisionPerImage) {
             {spec.input, x.data(), selection, true, 1, base.data(), false, spec.mode,
              cpu::bendOf(spec.activation, p.alpha), y.data()},
             host);
-    std::vector<float> last(y.size());
-    cpu::toChannelsLast(y.data(), 3, std::size_t(spec.outputs), 30, last.data(), host);
-    expectDefined(p, last);
+    expectDefined(p, channelsLast(y, 3, std::size_t(spec.outputs)));
 }
 
 }  // namespace

@@ -25,7 +25,11 @@ def library() -> Path:
 
 def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
     """A node of one of our domains, or of ONNX."""
-    lowered = ("ActivePixels", "SupportPixels", "PerforatedConvNhwc", "PerforatedConvPairNhwc")
+    lowered = (
+        "ActivePixels", "SupportPixels", "PerforatedConvNhwc", "PerforatedConvPairNhwc",
+        "ToChannelsLast", "ToChannelsFirst", "QLinearPerforatedConvNhwc",
+        "QLinearPerforatedConvNhwcFloat",
+    )  # fmt: skip
     ours = {"PAGGate": "pagdeploy", "PerforatedConv": "pagdeploy"}
     domain = "pagdeploy.cpu" if op in lowered else ours.get(op, "")
     return helper.make_node(op, inputs, outputs, domain=domain, **attributes)

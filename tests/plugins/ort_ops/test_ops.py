@@ -159,6 +159,27 @@ def test_support_is_what_the_taps_read(load: Load, case: Case) -> None:
     assert found.tolist() == sorted(wanted)
 
 
+@several
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 13), st.integers(1, 13)),
+    activation=st.integers(0, 3),
+    dynamic=st.booleans(),
+)
+def test_layouts_change_there_and_back(
+    load: Load, shape: tuple[int, ...], activation: int, dynamic: bool
+) -> None:
+    x = 8 * np.random.default_rng(activation).standard_normal(shape, np.float32)
+    bent = [x, np.maximum(x, 0), np.clip(x, 0, 6), np.where(x < 0, np.float32(0.25) * x, x)]
+    nodes = [
+        node("ToChannelsLast", ["x"], ["last"], activation=activation, alpha=0.25),
+        node("ToChannelsFirst", ["last"], ["first"]),
+    ]
+    built = model(nodes, {"x": x}, {"last": np.float32, "first": np.float32}, {}, dynamic=dynamic)
+    last, first = load(built).run(None, {"x": x})
+    np.testing.assert_array_equal(first, bent[activation])
+    np.testing.assert_array_equal(last, _last(bent[activation]))
+
+
 @pytest.mark.parametrize("branches", [1, 2, 3, 16])
 def test_gate_takes_the_first_of_the_largest(load: Load, branches: int) -> None:
     logits = np.random.default_rng(0).integers(0, 3, (2, branches, 33, 47)).astype(np.float32)

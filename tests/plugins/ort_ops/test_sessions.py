@@ -178,6 +178,24 @@ def test_impossible_input_is_refused_with_a_sentence(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("op", "shape", "attributes", "sentence"),
+    [
+        ("ToChannelsLast", (4, 5), {}, "ToChannelsLast: X must be of rank 4, not 2"),
+        ("ToChannelsFirst", (4, 5, 6), {}, "ToChannelsFirst: X must be of rank 4, not 3"),
+        ("ToChannelsLast", (1, 2, 3, 4), {"activation": 4}, "attribute 'activation' is 4"),
+        ("ToChannelsLast", (1, 2, 3, 4), {"alpha": 1}, "attribute 'alpha' must be one float"),
+    ],
+)
+def test_impossible_change_of_layout_is_refused(
+    load: Load, op: str, shape: tuple[int, ...], attributes: dict[str, Any], sentence: str
+) -> None:
+    inputs = {"x": np.zeros(shape, np.float32)}
+    built = model([node(op, ["x"], ["y"], **attributes)], inputs, {"y": np.float32}, {})
+    with pytest.raises(Exception, match=sentence):
+        load(built).run(None, inputs)
+
+
 def test_selection_of_another_size_is_refused(load: Load) -> None:
     inputs = {
         "x": np.zeros((1, 4, 3, 3), np.float32),
