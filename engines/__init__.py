@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pagdeploy.errors import UsageError
@@ -11,6 +12,10 @@ if __name__ != "pagdeploy.engines":  # the repository's root on sys.path would l
 
 if TYPE_CHECKING:
     from pagdeploy.engines.base import Engine
+
+# Official builds of onnxruntime from 1.29 on tell their makers of every session. Only this keeps
+# them from it, and only before they are imported; who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def all_engines() -> list[Engine]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ PLUGINS, TIMING_CACHE, CALIBRATION = "plugins", "timing.cache", "calibration.jso
 SAMPLE_INPUTS = "sample/inputs.npz"
 SAMPLE_OUTPUTS = "sample/outputs.npz"
 _MAX_UNPACKED = 2**31  # bytes of one .npz file; a small file can claim to hold any number
+_MAX_MANIFEST = 64 * 2**20  # bytes
 _UNTRUSTED = "Do not use it; build it again, or get it again from a source you trust."
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -136,7 +138,9 @@ def open_bundle(path: Path) -> Bundle:
                 f"{path} holds the file {name!r}, which its manifest does not list.",
                 remedy="Remove it if it is yours; if not, build the bundle again.",
             )
-    for name in (MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, manifest.engine.file):
+    engine = manifest.engine
+    libraries = (*engine.libraries, *(engine.plan.plugins if engine.plan else ()))
+    for name in (MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS, engine.file, *libraries):
         Bundle(path, manifest).file(name)
     return Bundle(path, manifest)
 
@@ -184,17 +188,26 @@ def _is_bundle(folder: Path) -> bool:
 
 
 def _read_manifest(path: Path) -> Manifest:
+    """The manifest; the C++ runtime (engines/runtime/core) takes and refuses the same texts."""
     try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise IncompatibleArtifact(
+                f"The file {path} is larger than any that pagdeploy writes.", remedy=_UNTRUSTED
+            )
         text = path.read_bytes()
-        content = json.loads(text.decode("utf-8"))
-        version = int(content.get("format_version", 0)) if isinstance(content, dict) else 0
-        if version and version != FORMAT_VERSION:
+        content = json.loads(text.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
+        if not isinstance(content, dict) or content.get("format") != "pagbundle":
+            raise ValueError("another format")
+        version = content.get("format_version")
+        if type(version) is not int or abs(version) >= 2**63 or b"\\u0000" in text:
+            raise ValueError("not a number of a version, or a name that ends early in C")
+        if version != FORMAT_VERSION:
             raise IncompatibleArtifact(
                 f"{path.parent} has bundle format {version}; this pagdeploy reads format"
                 f" {FORMAT_VERSION}.",
                 remedy="Update pagdeploy, or build the bundle again with this one.",
             )
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate_json(text, strict=True)
         unchanged = manifest.digest == digest_of(text, manifest.digest)
     except (ValueError, TypeError, OverflowError, OSError, RecursionError, ValidationError):
         raise IncompatibleArtifact(
@@ -206,3 +219,11 @@ def _read_manifest(path: Path) -> Manifest:
     if not unchanged:
         raise IncompatibleArtifact(f"{path} was changed after the build.", remedy=_UNTRUSTED)
     return manifest
+
+
+def _finite(text: str) -> float:
+    """A number of a JSON text, which infinity and NaN are none of."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number

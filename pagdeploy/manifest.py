@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT_VERSION = 3
 UNSEALED = "0" * 64
+
+
+Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class _Part(BaseModel):
@@ -20,8 +23,8 @@ class Tensor(_Part):
 
     name: str
     dtype: str
-    shape: list[int | str]
-    sample_shape: list[int]
+    shape: list[Size | str]
+    sample_shape: list[Size]
     sample_range: tuple[float, float]
 
 

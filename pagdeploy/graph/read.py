@@ -119,8 +119,11 @@ def _refuse_external_data(model: onnx.ModelProto, name: str) -> None:
     graphs = graphs_of(model)
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
     sparse = [tensor for graph in graphs for tensor in graph.sparse_initializer]
-    inner = _subgraphs(node for function in model.functions for node in function.node)
+    # Values that a function's attributes have where a node gives none, read as a node's own.
+    defaults = [onnx.NodeProto(attribute=part.attribute_proto) for part in model.functions]
+    inner = _subgraphs([*(node for part in model.functions for node in part.node), *defaults])
     nodes = [node for part in (*graphs, *model.functions, *inner) for node in part.node]
+    nodes += defaults
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         tensors += [attribute.t, *attribute.tensors]
         sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]

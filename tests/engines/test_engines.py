@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,15 @@ MODEL = onnx.parser.parse_model(
     '<ir_version: 8, opset_import: ["" : 17]>'
     "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) { y = Neg (x) z = Exp (x) }"
 )
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_is_kept_from_telling_its_makers(given, kept, monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", given)
+    program = "import pagdeploy.engines, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == kept
 
 
 def test_inputs_that_fit_are_taken():

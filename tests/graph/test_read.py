@@ -198,7 +198,7 @@ def external(tensor: TensorProto, location: str) -> TensorProto:
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../secret", "/etc/passwd", ""])
-@pytest.mark.parametrize("place", ["initializer", "constant", "sparse", "function"])
+@pytest.mark.parametrize("place", ["initializer", "constant", "sparse", "function", "default"])
 def test_weights_outside_of_the_file_are_refused(tmp_path, place, location):
     model = onnx.parser.parse_model(FUNCTION.replace("BODY", "Relu"))
     tensor = external(numpy_helper.from_array(np.zeros(4, np.float32), "w"), location)
@@ -208,6 +208,9 @@ def test_weights_outside_of_the_file_are_refused(tmp_path, place, location):
         model.graph.sparse_initializer.append(
             onnx.SparseTensorProto(values=tensor, indices=tensor, dims=[4])
         )
+    elif place == "default":
+        default = helper.make_attribute("k", tensor)
+        model.functions[0].attribute_proto.append(default)
     else:
         nodes = model.graph.node if place == "constant" else model.functions[0].node
         nodes.append(helper.make_node("Constant", [], ["k"], value=tensor))

@@ -106,6 +106,8 @@ TEST(Api, WritesNoFurtherThanACallerKnows) {
     std::memset(&info, 0x5a, sizeof info);
     info.struct_size = 0;
     EXPECT_EQ(pag_bundle_input(bundle, 0, &info), PAG_USAGE);
+    info.struct_size = sizeof info - 1;  // inside of a field
+    EXPECT_EQ(pag_bundle_input(bundle, 0, &info), PAG_USAGE);
     info.struct_size = offsetof(pag_tensor_info, shape);  // as if it ended there
     EXPECT_EQ(pag_bundle_input(bundle, 0, &info), PAG_OK);
     EXPECT_STREQ(info.name, "x");
@@ -134,7 +136,23 @@ TEST(Api, OptionsNeedTheirSize) {
     EXPECT_EQ(pag_engine_create(bundle, &options, &engine), PAG_USAGE);
     EXPECT_EQ(engine, nullptr);  // a failed call hands out nothing
     EXPECT_STREQ(pag_message(), "The struct_size of the options is not set.");
+    options.struct_size = offsetof(pag_engine_options, backend_directory) + 4;  // half of a pointer
+    EXPECT_EQ(pag_engine_create(bundle, &options, &engine), PAG_USAGE);
+    EXPECT_STREQ(pag_message(), "The struct_size of the options is 12, which that of no version is.");
     pag_bundle_release(bundle);
+}
+
+TEST(Api, TakesWhateverBytesAPathHas) {
+    pag_bundle* bundle = nullptr;
+    const std::string beside = bundles().string() + "/";
+    for (const std::string& path : {std::string(), std::string("."), std::string("\xff\xfe\n%s%n"),
+                                    beside + "sizes.onnx", beside + "sizes.pagbundle/manifest.json",
+                                    std::string("/dev/null"), std::string(100'000, '/')}) {
+        EXPECT_EQ(pag_bundle_open(path.c_str(), &bundle), PAG_USAGE) << path.substr(0, 80);
+        EXPECT_EQ(bundle, nullptr);
+    }
+    EXPECT_EQ(pag_bundle_open("\xff", &bundle), PAG_USAGE);
+    EXPECT_STREQ(pag_message(), "\xff is not a bundle: it has no manifest.json.");
 }
 
 TEST(Api, MessagesBelongToAThread) {

@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 namespace pagdeploy::runtime {
 namespace {
 
-const Files kFiles = {{"engine.onnx", "an engine"}, {"sample/inputs.npz", "a sample"}};
+const Files kFiles = {{"engine.onnx", "an engine"}, {"model.onnx", "a model"},
+                      {"sample/inputs.npz", "a sample"}, {"sample/outputs.npz", "its outputs"}};
 
 class BundleTest : public testing::Test {
 protected:
@@ -98,8 +99,8 @@ TEST_F(BundleTest, TheManifestNamesAFileOutside) {
 
 TEST_F(BundleTest, TheEngineIsNotListed) {
     folder_.write("manifest.json", sealed(replaced(manifestOf(kFiles), "\"file\": \"engine.onnx\"",
-                                                   "\"file\": \"model.onnx\"")));
-    EXPECT_EQ(refusal(), path() + " does not hold the file 'model.onnx'.");
+                                                   "\"file\": \"other.onnx\"")));
+    EXPECT_EQ(refusal(), path() + " does not hold the file 'other.onnx'.");
 }
 
 TEST_F(BundleTest, ALibraryIsNotListed) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+OK, USAGE, INCOMPATIBLE = 0, 2, 4
+Verdict = tuple[int, str]  # the exit code, and the message
+
+# In a process of its own, which no bundle may end.
+OPEN_BUNDLES = """
+import ctypes, json, sys
+
+class Options(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("backend_directory", ctypes.c_char_p),
+                ("runtime_library", ctypes.c_char_p), ("device", ctypes.c_int32),
+                ("threads", ctypes.c_int32), ("allow_host_code", ctypes.c_int32),
+                ("log", ctypes.c_void_p), ("log_user", ctypes.c_void_p)]
+
+runtime, onnxruntime, loads, *bundles = sys.argv[1:]
+library = ctypes.CDLL(runtime)
+library.pag_message.restype = ctypes.c_char_p
+options = Options(ctypes.sizeof(Options), None, onnxruntime.encode(), 0, 1, 0)
+seen = []
+for path in bundles:
+    bundle, engine = ctypes.c_void_p(), ctypes.c_void_p()
+    status = library.pag_bundle_open(path.encode(), ctypes.byref(bundle))
+    if status == 0 and loads == "load":
+        status = library.pag_engine_create(bundle, ctypes.byref(options), ctypes.byref(engine))
+    seen.append((status, library.pag_message().decode() if status else ""))
+    library.pag_engine_release(engine)
+    library.pag_bundle_release(bundle)
+print(json.dumps(seen))
+"""
 
 
 def checked(*command: object, **environment: str) -> str:
@@ -26,6 +56,26 @@ def checked(*command: object, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{command}\nexit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Path:
+    """The runtime's library below build/, or where PAGDEPLOY_RUNTIME says, or a skip."""
+    given = os.environ.get("PAGDEPLOY_RUNTIME")
+    found = list((Path(given) if given else ROOT / "build").glob("**/libpagdeploy_runtime.so"))
+    if not found:
+        pytest.skip("the C++ runtime is not built: make test-native")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def ask_cpp(runtime: Path, *bundles: Path, loads: bool = False) -> list[Verdict]:
+    """What the C++ runtime says of bundles; `loads`: of their engines, too."""
+    from tests.runtime.make_bundles import onnxruntime_library
+
+    how = "load" if loads else "open"
+    library = onnxruntime_library() if loads else ""
+    seen = checked(sys.executable, "-c", OPEN_BUNDLES, runtime, library, how, *bundles)
+    return [(status, message) for status, message in json.loads(seen)]
 
 
 def header_root() -> str:

@@ -29,6 +29,12 @@ TEST(Engine, RefusesNumbersThatAreNone) {
     EXPECT_EQ(engine.error().message, "The options ask for -1 threads.");
 }
 
+// onnxruntime reads the variable once, when it starts: telemetry that began does not end.
+TEST(Engine, KeepsOnnxRuntimeFromTellingItsMakers) {
+    load("sizes");
+    EXPECT_STREQ(getenv("ORT_DISABLE_TELEMETRY"), "1");
+}
+
 // The environment is asked before the bundle, whose library is code of whoever built it.
 class OpLibrary : public testing::Test {
 protected:

@@ -54,14 +54,17 @@ inline std::string manifestOf(const Files& files) {
     for (const auto& [name, bytes] : files) {
         listed += (listed.empty() ? "\"" : ", \"") + name + "\": \"" + sha256(bytes) + "\"";
     }
-    return R"({"format": "pagbundle", "format_version": 3,
+    return R"({"format": "pagbundle", "format_version": 3, "pagdeploy_version": "0.1.0",
         "engine": {"flavour": "onnxruntime", "version": "1.20.1", "file": "engine.onnx",
-                   "libraries": []},
+                   "lowering": "dense", "precision": "fp32", "libraries": []},
+        "host": {"system": "Linux", "machine": "x86_64", "python": "3.11.2"},
+        "source_sha256": "s",
         "inputs": [{"name": "x", "dtype": "float32", "shape": ["n", 3], "sample_shape": [1, 3],
                     "sample_range": [0.0, 1.0]}],
         "outputs": [{"name": "y", "dtype": "int64", "shape": [2], "sample_shape": [2],
-                     "sample_range": [null, null]}],
-        "gates": [{"name": "g", "density": [0.25, 0.75]}],
+                     "sample_range": [0, 7]}],
+        "gates": [{"name": "g", "logits": "l", "selection": "s", "density": [0.25, 0.75]}],
+        "ops": [],
         "files": {)" +
            listed + R"(}, "digest": ")" + std::string(64, '0') + "\"}\n";
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pagdeploy.bundle import MANIFEST
+from pagdeploy.bundle import MANIFEST, MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS
 from pagdeploy.engines.nvidia.driver import why_no_gpu
 from pagdeploy.files import sha256_of
 from pagdeploy.manifest import UNSEALED, digest_of
@@ -67,20 +67,32 @@ def write_bundle(
     header[16:24] = (36 if size is None else size).to_bytes(8, "little")
     header[24:28] = bytes(version)
     (folder / "engine.plan").write_bytes(header)
+    (folder / "sample").mkdir()
+    for name in (MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS):  # which the runtime only hashes
+        (folder / name).touch()
     text = json.dumps(
         {
             "format": "pagbundle",
             "format_version": 3,
+            "pagdeploy_version": "0.1.0",
+            "host": {"system": "Linux", "machine": "x86_64", "python": "3.11.2"},
+            "source_sha256": "",
+            "ops": [],
             "engine": {
                 "flavour": "tensorrt",
                 "version": ".".join(map(str, version[:3])),
                 "file": "engine.plan",
-                "plan": {"plugins": [], **plan},
+                "lowering": "plugin",
+                "precision": "fp32",
+                "plan": {"profiles": [], **plan},
             },
             "inputs": [],
             "outputs": [],
             "gates": [],
-            "files": {"engine.plan": sha256_of(folder / "engine.plan")},
+            "files": {
+                name: sha256_of(folder / name)
+                for name in ("engine.plan", MODEL, SAMPLE_INPUTS, SAMPLE_OUTPUTS)
+            },
             "digest": UNSEALED,
         }
     ).encode()

@@ -47,6 +47,46 @@ TEST(Threads, ContextsOfOneEngineDoNotDisturbEachOther) {
     EXPECT_EQ(wrong, 0);
 }
 
+// Waits inside of a run until it is told to go on.
+struct Gate {
+    std::atomic<bool> isReached{false};
+    std::atomic<bool> isOpen{false};
+    std::vector<float> memory;
+
+    static void* wait(void* user, const char*, std::size_t bytes, std::int32_t) {
+        auto& gate = *static_cast<Gate*>(user);
+        gate.isReached = true;
+        while (!gate.isOpen) {
+            std::this_thread::yield();
+        }
+        gate.memory.resize(bytes / sizeof(float));
+        return gate.memory.data();
+    }
+};
+
+TEST(Threads, AContextIsUsedByOneAtATime) {
+    Gate gate;
+    ContextOptions options;
+    options.allocate = Gate::wait;
+    options.allocateUser = &gate;
+    Context context = Context::create(load("gated-gather"), options).value();
+    const std::vector<float> image(8 * 12 * 16);
+    context.bindInput("image", image.data(), {1, 8, 12, 16}).value();
+    std::thread other([&] { context.run().value(); });
+    while (!gate.isReached) {
+        std::this_thread::yield();
+    }
+    const auto bound = context.bindInput("image", image.data(), {1, 8, 12, 16});
+    for (const Error& error : {context.run().error(), bound.error(), context.output("out").error(),
+                               context.setScalar("image", 1).error(), context.capture(nullptr).error()}) {
+        EXPECT_EQ(error.status, PAG_USAGE);
+        EXPECT_EQ(error.message, "The context is in use by another call.");
+    }
+    gate.isOpen = true;
+    other.join();
+    context.run().value();
+}
+
 TEST(Threads, BundlesAndEnginesMayBeMadeAtOnce) {
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;

@@ -1,5 +1,6 @@
 // The C ABI: arguments in, a status out. What is behind it throws.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 
@@ -19,6 +20,7 @@ struct pag_engine {
 
 struct pag_context {
     Context context;
+    mutable std::atomic_flag isInUse = ATOMIC_FLAG_INIT;
 };
 
 namespace {
@@ -32,15 +34,26 @@ T& given(T* pointer, const char* name) {
     return *pointer;
 }
 
+// A size that ends inside of a field would hand over half a pointer.
+void requireSize(std::size_t size, const char* name) {
+    constexpr auto kRemedy = "Set it to sizeof the struct.";
+    if (size < sizeof size) {
+        throw Problem(PAG_USAGE, std::string("The struct_size of the ") + name + " is not set.", kRemedy);
+    }
+    if (size % sizeof size != 0) {
+        throw Problem(PAG_USAGE,
+                      std::string("The struct_size of the ") + name + " is " + std::to_string(size) +
+                          ", which that of no version is.",
+                      kRemedy);
+    }
+}
+
 // What a caller knows of a struct; the rest is zero, its default.
 template <class T>
 T known(const T* options) {
     T whole{};
     if (options != nullptr) {
-        if (options->struct_size < sizeof options->struct_size) {
-            throw Problem(PAG_USAGE, "The struct_size of the options is not set.",
-                          "Set it to sizeof the struct.");
-        }
+        requireSize(options->struct_size, "options");
         std::memcpy(&whole, options, std::min(options->struct_size, sizeof whole));
     }
     return whole;
@@ -50,10 +63,7 @@ T known(const T* options) {
 template <class T>
 void handOut(T* to, T value) {
     const std::size_t size = given(to, "result").struct_size;
-    if (size < sizeof size) {
-        throw Problem(PAG_USAGE, "The struct_size of the result is not set.",
-                      "Set it to sizeof the struct.");
-    }
+    requireSize(size, "result");
     value.struct_size = size;
     std::memcpy(to, &value, std::min(size, sizeof value));
 }
@@ -68,6 +78,24 @@ const T& at(const std::vector<T>& all, std::size_t index, const char* kind) {
     }
     return all[index];
 }
+
+// The context of a call, for as long as the call lasts: two at once, which would be a race, get a
+// status instead.
+class Held {
+public:
+    explicit Held(const pag_context* context) : context_(given(context, "context")) {
+        if (context_.isInUse.test_and_set(std::memory_order_acquire)) {
+            throw Problem(PAG_USAGE, "The context is in use by another call.",
+                          "Make a context for each thread.");
+        }
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    ~Held() { context_.isInUse.clear(std::memory_order_release); }
+
+private:
+    const pag_context& context_;
+};
 
 pag_tensor_info described(const TensorSpec& tensor) {
     pag_tensor_info info{};
@@ -171,30 +199,45 @@ pag_status pag_context_bind_input(pag_context* context, const char* name, const 
                                   size_t bytes, int32_t dtype, const int64_t* shape, int32_t rank,
                                   int32_t memory) {
     return guarded([&] {
-        given(context, "context").context.bindInput(name, data, bytes, dtype, shape, rank, memory);
+        const Held held(context);
+        context->context.bindInput(name, data, bytes, dtype, shape, rank, memory);
     });
 }
 
 pag_status pag_context_bind_output(pag_context* context, const char* name, void* data, size_t bytes,
                                    int32_t dtype, int32_t memory) {
-    return guarded(
-        [&] { given(context, "context").context.bindOutput(name, data, bytes, dtype, memory); });
+    return guarded([&] {
+        const Held held(context);
+        context->context.bindOutput(name, data, bytes, dtype, memory);
+    });
 }
 
 pag_status pag_context_set_scalar(pag_context* context, const char* name, double value) {
-    return guarded([&] { given(context, "context").context.setScalar(name, value); });
+    return guarded([&] {
+        const Held held(context);
+        context->context.setScalar(name, value);
+    });
 }
 
 pag_status pag_context_run(pag_context* context, void* stream) {
-    return guarded([&] { given(context, "context").context.run(stream); });
+    return guarded([&] {
+        const Held held(context);
+        context->context.run(stream);
+    });
 }
 
 pag_status pag_context_output(const pag_context* context, const char* name, pag_tensor* tensor) {
-    return guarded([&] { handOut(tensor, given(context, "context").context.output(name)); });
+    return guarded([&] {
+        const Held held(context);
+        handOut(tensor, context->context.output(name));
+    });
 }
 
 pag_status pag_context_capture(pag_context* context, void* stream) {
-    return guarded([&] { given(context, "context").context.capture(stream); });
+    return guarded([&] {
+        const Held held(context);
+        context->context.capture(stream);
+    });
 }
 
 }  // extern "C"

@@ -14,6 +14,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr auto kManifest = "manifest.json";
+// What every build writes beside the engine (pagdeploy/bundle.py).
+constexpr const char* kAlwaysThere[] = {"model.onnx", "sample/inputs.npz", "sample/outputs.npz"};
 constexpr std::uintmax_t kLargestManifest = 64u << 20;
 constexpr std::uintmax_t kLargestFile = std::uintmax_t{64} << 30;
 constexpr auto kUntrusted = "Do not use it; build it again, or get it again from a source you trust.";
@@ -30,7 +32,7 @@ Manifest readManifest(const fs::path& folder) {
         throw Problem(PAG_USAGE, folder.string() + " is not a bundle: it has no manifest.json.",
                       "Give the folder that 'pagdeploy build' wrote.");
     }
-    return parseManifest(readFile(source, kLargestManifest), source.string());
+    return parseManifest(readFile(source, kLargestManifest), source);
 }
 
 }  // namespace
@@ -40,6 +42,10 @@ Bundle::Bundle(const fs::path& folder) : folder_(folder), manifest_(readManifest
 }
 
 void Bundle::checkFiles() const {
+    for (const auto& [name, digest] : manifest_.files) {
+        inside(folder_, name);
+    }
+    inside(folder_, manifest_.engineFile);
     for (const auto& [name, digest] : manifest_.files) {
         const fs::path path = inside(folder_, name);
         std::error_code error;
@@ -69,10 +75,13 @@ void Bundle::checkFiles() const {
         throw Problem(PAG_INCOMPATIBLE, folder_.string() + " cannot be read (" + error.message() + ").",
                       "Check who may read it.");
     }
+    for (const char* const name : kAlwaysThere) {
+        file(name);
+    }
+    file(manifest_.engineFile);
     for (const auto* names : {&manifest_.libraries, &manifest_.plugins}) {
         std::for_each(names->begin(), names->end(), [this](const std::string& name) { file(name); });
     }
-    file(manifest_.engineFile);
 }
 
 fs::path Bundle::file(const std::string& name) const {

@@ -35,7 +35,6 @@ private:
     void prepare(void* stream);
     Sizes boundSizes() const;
     void inferOutputs(const Sizes& sizes);
-    void requireKind(const TensorSpec& tensor, std::int32_t dtype, std::int32_t memory) const;
 
     std::shared_ptr<const Engine> engine_;
     void* handle_ = nullptr;

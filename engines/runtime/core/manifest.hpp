@@ -1,7 +1,9 @@
-// What a bundle says of itself, read from its manifest.json (pagdeploy/manifest.py writes it).
+// What a bundle says of itself, read from its manifest.json (pagdeploy/manifest.py writes it, and
+// manifest_schema.json is made of what that takes).
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -44,7 +46,7 @@ struct Manifest {
 };
 
 // Throws Problem where the text is no manifest, is of another format version, or is not the one that
-// its digest was made of. `source` is how the text is called then.
-Manifest parseManifest(std::string text, const std::string& source);
+// its digest was made of. `source` is the file that it was read from, which the messages name.
+Manifest parseManifest(std::string text, const std::filesystem::path& source);
 
 }  // namespace pagdeploy::runtime

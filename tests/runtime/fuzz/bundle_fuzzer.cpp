@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "backends/border.hpp"
+#include "backends/onnxruntime/self_contained.hpp"
 #include "backends/tensorrt/plan_header.hpp"
 #include "core/bundle.hpp"
 #include "core/problem.hpp"
@@ -29,6 +30,11 @@ fs::path makeFolder() {
                        std::string("/pagdeploy-fuzz-XXXXXX");
     if (mkdtemp(name.data()) == nullptr) {
         std::abort();
+    }
+    // What every bundle holds beside its engine, and nobody here reads.
+    fs::create_directory(name + "/sample");
+    for (const char* file : {"/model.onnx", "/sample/inputs.npz", "/sample/outputs.npz"}) {
+        std::ofstream(name + file);
     }
     return name;
 }
@@ -106,9 +112,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::abort();
     }
     pag_bundle_release(bundle);
-    try {
-        readPlanHeader(engine.data(), engine.size());
-    } catch (const Refusal&) {
+    // What comes before a plan or a model is handed to its runtime.
+    void (*const checks[])(const void*, std::size_t) = {
+        requireSelfContained, [](const void* plan, std::size_t bytes) { readPlanHeader(plan, bytes); }};
+    for (const auto check : checks) {
+        try {
+            check(engine.data(), engine.size());
+        } catch (const Refusal&) {
+        }
     }
     return 0;
 }

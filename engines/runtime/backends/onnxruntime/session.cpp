@@ -5,6 +5,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "backends/onnxruntime/self_contained.hpp"
+
 namespace pagdeploy::runtime {
 
 namespace {
@@ -47,6 +49,7 @@ void describesTensor(OrtTypeInfo* raw, const BackendTensor& tensor) {
 
 OrtEngine::OrtEngine(const BackendEngineSpec& spec)
     : isOnGpu_(std::strcmp(spec.flavour, "onnxruntime-cuda") == 0) {
+    requireSelfContained(spec.engine_data, spec.engine_bytes);
     openOnnxRuntime(spec.runtime_library);
     runtime_ = "onnxruntime " + ortVersion();
     OrtMemoryInfo* info = nullptr;
@@ -82,6 +85,9 @@ OrtHandle<OrtSessionOptions> OrtEngine::options(const BackendEngineSpec& spec) c
     check(ort().SetIntraOpNumThreads(raw, spec.threads), PAG_USAGE,
           "onnxruntime refuses " + std::to_string(spec.threads) + " threads",
           "Give 0, or a small positive number.");
+    // Bytes that begin as onnxruntime's own format does would be read as that, unchecked.
+    check(ort().AddSessionConfigEntry(raw, "session.load_model_format", "ONNX"), PAG_FAILED,
+          "An option is refused", kRebuild);
     for (std::size_t i = 0; i < spec.library_count; ++i) {
         // What it registers lives as long as it is loaded, and each load makes it anew.
         dlopen(spec.libraries[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);

@@ -13,7 +13,23 @@ pag_status createEngine(const BackendEngineSpec* spec, void** engine, Failure* f
     return crossing(failure, [&] { *engine = new TrtEngine(*spec); });
 }
 
-void releaseEngine(void* engine) { delete static_cast<TrtEngine*>(engine); }
+// What it holds belongs to its GPU, which may not be the one of the thread that releases it.
+template <class T>
+void releaseOn(const TrtEngine& engine, T* object) {
+    Failure ignored{};
+    if (crossing(&ignored, [&] {
+            const UsedDevice device = engine.useDevice();
+            delete object;
+        }) != PAG_OK) {
+        delete object;  // a GPU that cannot be chosen any more holds nothing
+    }
+}
+
+void releaseEngine(void* engine) {
+    if (engine != nullptr) {
+        releaseOn(*static_cast<TrtEngine*>(engine), static_cast<TrtEngine*>(engine));
+    }
+}
 
 const char* runtime(void* engine) { return static_cast<TrtEngine*>(engine)->runtime(); }
 
@@ -23,7 +39,12 @@ pag_status createContext(void* engine, const BackendContextSpec* spec, void** co
                     [&] { *context = new TrtRunner(*static_cast<TrtEngine*>(engine), *spec); });
 }
 
-void releaseContext(void* context) { delete static_cast<TrtRunner*>(context); }
+void releaseContext(void* context) {
+    if (context != nullptr) {
+        auto* const runner = static_cast<TrtRunner*>(context);
+        releaseOn(runner->engine(), runner);
+    }
+}
 
 pag_status run(void* context, const Binding* inputs, const Binding* outputs, bool rebound, void* stream,
                Failure* failure) {

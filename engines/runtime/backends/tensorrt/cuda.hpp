@@ -18,6 +18,29 @@ inline void checkCuda(cudaError_t status, const char* action) {
     }
 }
 
+// The calling thread's GPU, for as long as this lives; then it is again what the caller had.
+class UsedDevice {
+public:
+    explicit UsedDevice(int device) {
+        if (cudaGetDevice(&before_) != cudaSuccess) {
+            before_ = device;
+        }
+        checkCuda(cudaSetDevice(device), "Choosing the GPU");
+        changed_ = before_ != device;
+    }
+    UsedDevice(const UsedDevice&) = delete;
+    UsedDevice& operator=(const UsedDevice&) = delete;
+    ~UsedDevice() {
+        if (changed_) {
+            cudaSetDevice(before_);
+        }
+    }
+
+private:
+    int before_ = 0;
+    bool changed_ = false;
+};
+
 // Memory of the GPU that only grows.
 class DeviceBuffer {
 public:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "backends/tensorrt/cuda.hpp"
 #include "backends/tensorrt/plan_header.hpp"
 
 namespace pagdeploy::runtime {
@@ -38,7 +37,8 @@ std::int32_t dtypeOf(nvinfer1::DataType type) {
 
 }  // namespace
 
-TrtEngine::TrtEngine(const BackendEngineSpec& spec) : log_(TensorRtLog::lend(spec.log, spec.log_user)), device_(spec.device) {
+TrtEngine::TrtEngine(const BackendEngineSpec& spec)
+    : log_(TensorRtLog::lend(spec.log, spec.log_user)), device_(spec.device) {
     if (spec.version_compatible && !spec.allow_host_code) {
         throw Refusal(PAG_USAGE,
                       "The plan is version-compatible: it holds code that would run in this process.",
@@ -52,7 +52,7 @@ TrtEngine::TrtEngine(const BackendEngineSpec& spec) : log_(TensorRtLog::lend(spe
                           " here.",
                       "Run 'pagdeploy doctor' to see why.");
     }
-    useDevice();
+    const UsedDevice device = useDevice();
     for (std::size_t i = 0; i < spec.library_count; ++i) {
         loadPlugins(spec.libraries[i], *log_);
     }
@@ -94,24 +94,28 @@ std::string TrtEngine::checkedName(const BackendEngineSpec& spec) {
 
 TrtEngine::Tensor TrtEngine::described(const BackendTensor& tensor, nvinfer1::TensorIOMode mode) const {
     const char* const name = tensor.name;
-    const bool fits = plan_->getTensorIOMode(name) == mode &&
-                      dtypeOf(plan_->getTensorDataType(name)) == tensor.dtype &&
-                      plan_->getTensorShape(name).nbDims == tensor.rank;
+    bool fits = plan_->getTensorIOMode(name) == mode &&
+                dtypeOf(plan_->getTensorDataType(name)) == tensor.dtype &&
+                plan_->getTensorShape(name).nbDims == tensor.rank;
+    // Other formats pad, so that a tensor takes more memory than its sizes say.
+    for (int profile = 0; profile < plan_->getNbOptimizationProfiles(); ++profile) {
+        fits = fits && plan_->getTensorFormat(name, profile) == nvinfer1::TensorFormat::kLINEAR;
+    }
     if (!fits) {
         throw Refusal(PAG_INCOMPATIBLE,
                       std::string("The plan's '") + name + "' is not what the manifest says.", kRebuild);
     }
-    return {name, tensor.dtype, plan_->isShapeInferenceIO(name)};
+    return {name, tensor.dtype, plan_->isShapeInferenceIO(name),
+            plan_->getTensorLocation(name) == nvinfer1::TensorLocation::kHOST};
 }
 
 bool TrtEngine::readsShapes() const {
-    return std::any_of(inputs_.begin(), inputs_.end(), [](const Tensor& input) { return input.isShape; });
+    return std::any_of(inputs_.begin(), inputs_.end(),
+                       [](const Tensor& input) { return input.isShape || input.isOnHost; });
 }
 
-void TrtEngine::useDevice() const { checkCuda(cudaSetDevice(device_), "Choosing the GPU"); }
-
 std::unique_ptr<nvinfer1::IExecutionContext> TrtEngine::makeContext() {
-    useDevice();
+    const UsedDevice device = useDevice();
     const std::lock_guard lock(making_);
     std::unique_ptr<nvinfer1::IExecutionContext> context(plan_->createExecutionContext());
     if (context == nullptr) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/tensorrt/cuda.hpp"
 #include "backends/tensorrt/tensorrt.hpp"
 
 namespace pagdeploy::runtime {
@@ -17,15 +18,16 @@ public:
     struct Tensor {
         std::string name;
         std::int32_t dtype;
-        bool isShape;  // TensorRT reads it on the host, to compute sizes
+        bool isShape;   // TensorRT computes sizes from its values, or computes it from sizes
+        bool isOnHost;  // TensorRT reads or writes it there
     };
 
     const std::vector<Tensor>& inputs() const { return inputs_; }
     const std::vector<Tensor>& outputs() const { return outputs_; }
     const char* runtime() const { return name_.c_str(); }
 
-    // Makes the engine's GPU the current one of the calling thread.
-    void useDevice() const;
+    // Makes the engine's GPU the current one of the calling thread for a while.
+    UsedDevice useDevice() const { return UsedDevice(device_); }
     std::unique_ptr<nvinfer1::IExecutionContext> makeContext();
     nvinfer1::ICudaEngine& plan() const { return *plan_; }
     TensorRtLog& log() { return *log_; }

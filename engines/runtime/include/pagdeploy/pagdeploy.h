@@ -11,7 +11,7 @@
  *
  * Objects are counted: an engine keeps its bundle and a context keeps its engine, so they may be
  * released in any order. Release functions take NULL. A bundle and an engine may be used by many
- * threads at once; a context by one at a time. Strings and arrays that a call hands out live as long
+ * threads at once; a context by one at a time, and what calls it meanwhile gets PAG_USAGE. Strings and arrays that a call hands out live as long
  * as the object that they belong to, unless it says otherwise.
  *
  * The ABI only grows. A struct begins with its size, which the caller sets to sizeof: the library
@@ -172,7 +172,11 @@ PAG_API pag_status pag_bundle_gate(const pag_bundle* bundle, size_t index, pag_g
 
 /* Load the back end, then the bundle's engine. `options` may be NULL.
  * PAG_ENVIRONMENT: the back end, its runtime or a GPU is missing. PAG_INCOMPATIBLE: the engine is for
- * another version or GPU. PAG_USAGE: the bundle brings code and that is not allowed. */
+ * another version or GPU, or keeps weights in another file. PAG_USAGE: the bundle brings code and that is
+ * not allowed.
+ *
+ * The first engine of onnxruntime sets ORT_DISABLE_TELEMETRY=1 in the process's environment where it is
+ * not set: make it before other threads read the environment, or set the variable. */
 PAG_API pag_status pag_engine_create(pag_bundle* bundle, const pag_engine_options* options,
                                      pag_engine** engine);
 PAG_API void pag_engine_release(pag_engine* engine);
@@ -189,9 +193,9 @@ PAG_API void pag_context_release(pag_context* context);
 
 /* Bind memory of the caller to an input, without a copy where the engine can read it there. It is read
  * during pag_context_run, until whose stream has passed it has to stay as it is. `shape` has no -1, and
- * `bytes` is its size at least.
+ * `bytes` is its size at least. Memory is aligned to its elements, for TensorRT device memory to 256 bytes.
  * PAG_USAGE: no such input, another dtype, a shape that the model does not take, too few bytes, memory
- * that is not aligned to its elements, device memory for an engine that runs on the CPU. */
+ * that is not aligned, device memory for an engine that runs on the CPU. */
 PAG_API pag_status pag_context_bind_input(pag_context* context, const char* name, const void* data,
                                           size_t bytes, int32_t dtype, const int64_t* shape,
                                           int32_t rank, int32_t memory);
@@ -204,8 +208,9 @@ PAG_API pag_status pag_context_bind_output(pag_context* context, const char* nam
 PAG_API pag_status pag_context_set_scalar(pag_context* context, const char* name, double value);
 
 /* Run. TensorRT enqueues on `stream` (a cudaStream_t; NULL: the default stream) and returns once all
- * is enqueued; with host memory bound, or outputs of unknown size, it waits. onnxruntime computes
- * before it returns, and `stream` must be NULL.
+ * is enqueued; with host memory bound, or outputs of unknown size, it waits. The next run goes to the
+ * same stream, or waits until the last one has passed its own. onnxruntime computes before it returns,
+ * and `stream` must be NULL.
  * PAG_USAGE: an input is not bound, shapes disagree, an output does not fit. */
 PAG_API pag_status pag_context_run(pag_context* context, void* stream);
 
