@@ -128,8 +128,9 @@ def _quantized_case() -> tuple[
 
     constants: dict[str, npt.NDArray[Any]] = {"w": weights, "w0": np.zeros((), np.int8), "b": bias}
     for name in ("x", "y"):
-        constants |= {f"{name}1": np.float32(_STEPS[name]), f"{name}0": np.uint8(_ZERO)}
-    constants["w1"] = np.float32(_STEPS["w"])
+        constants |= {f"{name}1": np.array(_STEPS[name], np.float32)}
+        constants |= {f"{name}0": np.array(_ZERO, np.uint8)}
+    constants["w1"] = np.array(_STEPS["w"], np.float32)
     about = {name: [f"{name}1", f"{name}0"] for name in "xwy"}
     lists, attributes = "pagdeploy.cpu", {**_CONV, "mode": 0, "inactive": 0}
     given, ends = ["x", *about["x"], "w", *about["w"]], ["b", "base", *about["y"], "active"]
@@ -148,7 +149,7 @@ def _quantized_case() -> tuple[
             for name in wanted
         ),
     ]  # fmt: skip
-    inputs = {"x": x, "base": base, "selection": selection}
+    inputs: dict[str, npt.NDArray[Any]] = {"x": x, "base": base, "selection": selection}
     return _model(nodes, constants, wanted, inputs), wanted, inputs
 
 
@@ -167,7 +168,7 @@ def _model(
         types = {k: helper.np_dtype_to_tensor_dtype(v.dtype) for k, v in arrays.items()}
         return [helper.make_tensor_value_info(k, types[k], v.shape) for k, v in arrays.items()]
 
-    held = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    held = [numpy_helper.from_array(v, name) for name, v in constants.items()]
     graph = helper.make_graph(nodes, "self_test", values(inputs), values(outputs), held)
     domains = (("", 17), ("pagdeploy", 1), ("pagdeploy.cpu", 1))
     opsets = [helper.make_opsetid(domain, version) for domain, version in domains]

@@ -102,6 +102,22 @@ def stale_weight(engine: onnx.ModelProto, portable: onnx.ModelProto, name: str) 
     assert count, f"the engine holds no weights of {name}"
 
 
+def larger_steps(engine: onnx.ModelProto, layer: str, factor: float = 1.5) -> None:
+    """The weights of an int8 layer are read with steps that are larger by a factor."""
+    held = {each.name: each for each in engine.graph.initializer}
+    found = [
+        node
+        for node in engine.graph.node
+        if node.op_type == "DequantizeLinear" and node.name.startswith(f"{layer}/")
+        if node.input[0] in held and held[node.input[0]].data_type == onnx.TensorProto.INT8
+    ]
+    assert found, f"{layer} has no weights of 8 bits"
+    for node in found:
+        steps = numpy_helper.to_array(held[node.input[1]]) * factor
+        engine.graph.initializer.append(tensor(f"{node.name}.wrong", steps))
+        node.input[1] = f"{node.name}.wrong"
+
+
 def reversed_ties(engine: onnx.ModelProto, selection: str) -> None:
     """A gate gives an exact tie to the highest index."""
     gate = producer(engine, selection)

@@ -7,6 +7,13 @@ operator that only moves or compares takes no step; one that rounds its result t
 products takes sqrt(K), by which independent roundings grow (Higham, Accuracy and Stability of
 Numerical Algorithms, section 2.8); one that divides by, or raises, what it is given takes 64.
 Errors are of the layer's scale, its largest magnitude.
+
+Where an addition cancels, its operands were rounded in units of their own magnitude, which is
+larger than what is left: each by half a unit at most (section 1.7). Of the result's scale that is
+
+    unit / 2 x (1 + sum of the operands' largest magnitudes / the result's)
+
+and so an addition takes half of that quotient in steps, and one at least.
 """
 
 from __future__ import annotations
@@ -30,6 +37,7 @@ _STEEP = frozenset(
 )
 _SUMS = frozenset("Conv ConvTranspose Gemm MatMul PerforatedConv".split())
 _STEEP_STEPS = 64.0
+ADDITIONS = frozenset("Add Sub Sum".split())
 UNKNOWN_TERMS = 4096  # of a sum or a reduction whose size is not known
 
 
@@ -39,10 +47,12 @@ class Operator(NamedTuple):
     Attributes:
         name: Its ONNX name, such as Conv.
         terms: Products in one of its sums, where it is a convolution or a matrix product.
+        cancellation: Sum of its operands' largest magnitudes over its result's, where it adds.
     """
 
     name: str
     terms: int = UNKNOWN_TERMS
+    cancellation: float = 1.0
 
 
 def layer_bound(operators: Sequence[Operator], precision: str) -> float:
@@ -65,4 +75,6 @@ def _steps(operator: Operator, precision: str) -> float:
         return sqrt(operator.terms) if precision == "fp32" else 2.0
     if operator.name.startswith(("Reduce", "Average", "Global", "CumSum")):
         return sqrt(UNKNOWN_TERMS)
+    if operator.name in ADDITIONS:
+        return max(1.0, operator.cancellation / 2)
     return 1.0

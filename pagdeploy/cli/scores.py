@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagdeploy.cli.console import jsonable, print_json, progress, table
+from pagdeploy.cli.console import jsonable, print_json, printable, progress, table
 from pagdeploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def verify_scores(
         show_scores(result)
     if not result.passed:
         if not as_json:
-            typer.echo(f"failed: {result.reason}", err=True)
+            typer.echo(printable(f"failed: {result.reason}"), err=True)
         raise typer.Exit(1)
 
 
@@ -132,7 +132,7 @@ def show_scores(result: TaskReport) -> None:
         ],
     )  # fmt: skip
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(printable(f"note: {note}"), err=True)
     if result.passed:
         typer.echo(
             f"verified: {result.bundle} ({result.lowering}, {result.precision}) loses at most"

@@ -20,6 +20,7 @@ from pagdeploy.cli.console import (
     jsonable,
     log_passes,
     print_json,
+    printable,
     progress,
     reported,
     table,
@@ -179,10 +180,10 @@ def verify(
         wrote(html)
         show_closer(result)
         for warning in result.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(printable(f"warning: {warning}"), err=True)
     if not result.passed:
         if not as_json:
-            typer.echo(f"failed: {result.reason}", err=True)
+            typer.echo(printable(f"failed: {result.reason}"), err=True)
         raise typer.Exit(1)
 
 

@@ -23,7 +23,7 @@ def shared_values(reference: onnx.ModelProto, other: onnx.ModelProto) -> list[st
     Values with pixels that nobody reads are left out: there a model may hold anything. Outputs
     of the graph are not.
     """
-    floats = _floats(reference)
+    floats = float_values(reference)
     present = {name for node in other.graph.node for name in node.output}
     outputs = {value.name for value in reference.graph.output}
     left_out = (_partly_unread(reference) | _partly_unread(other)) - outputs
@@ -159,7 +159,8 @@ def _needed(graph: onnx.GraphProto, given: set[str], ends: Sequence[str]) -> lis
     return kept[::-1]
 
 
-def _floats(model: onnx.ModelProto) -> set[str]:
+def float_values(model: onnx.ModelProto) -> set[str]:
+    """Values of the main graph that are known to be of a floating-point type."""
     import onnx
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

@@ -25,6 +25,7 @@ _MOVERS = frozenset(
     "Flatten Gather GatherElements GatherND Identity Mul Reshape Slice Squeeze Transpose Unsqueeze"
     " Where Abs Cast Clip LeakyRelu Neg Relu Sigmoid Tanh".split()
 )
+_TAKERS = frozenset("Gather GatherElements GatherND Identity Reshape Squeeze Unsqueeze".split())
 _SELECTORS = frozenset("Gather GatherElements GatherND Mul Slice Where".split())
 _DEEPEST = 8  # operators between a map and what is computed of the pixels taken from it
 NOWHERE = -1
@@ -123,8 +124,22 @@ class Positions:
             others = others[:1]
         elif index and node.op_type != "Mul":
             return None
-        arrays = [constant_of(value) for value in others]
-        return None if any(a is None for a in arrays) else [a for a in arrays if a is not None]
+        return _all_known([self._constant(value, _DEEPEST) for value in others])
+
+    def _constant(self, value: ir.Value, depth: int) -> Array | None:
+        """A constant, also one that is taken from others: exporters do not fold large ones."""
+        array, node = constant_of(value), value.producer()
+        if array is not None or node is None or node.domain or not depth:
+            return array
+        if node.op_type not in _TAKERS or node.graph is not self._graph:
+            return None
+        arrays = _all_known([self._constant(v, depth - 1) for v in node.inputs if v is not None])
+        if arrays is None or not arrays:
+            return None
+        try:
+            return self._run(node, 0, arrays[0], arrays[1:], True)
+        except (IndexError, ValueError):
+            return None
 
     def _run(
         self, node: ir.Node, index: int, numbers: Array, operands: list[Array], whole: bool
@@ -188,3 +203,8 @@ class Positions:
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
             cut[int(axis)] = slice(int(start), int(end), int(step))
         return numbers[tuple(cut)]
+
+
+def _all_known(arrays: list[Array | None]) -> list[Array] | None:
+    known = [array for array in arrays if array is not None]
+    return known if len(known) == len(arrays) else None

@@ -54,19 +54,31 @@ def _variables(
 
 
 def infer_missing_types(model: ir.Model) -> None:
-    """Find out the element types of the main graph's values where some are unknown."""
-    unknown = [v for node in model.graph for v in node.outputs if v.name and v.dtype is None]
-    if not unknown:
+    """Find out the element types of values, in subgraphs too, where some are unknown."""
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    if all(value.dtype is not None for node in nodes for value in node.outputs if value.name):
         return
     register_schemas()
     # Not onnx_ir's own pass: it insists on types that an operator has at the model's opset.
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model)).graph
+    _take_types(model, model.graph, inferred)
+
+
+def _take_types(model: ir.Model, graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    """Take the types that are missing from the same graph after inference."""
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
-    for value in unknown:
-        number = types.get(value.name or "")
-        found = ir.DataType(number) if number else _bound_type(model, value)
-        if found is not None:
-            value.type = ir.TensorType(found)
+    for node, same in zip(graph, inferred.node, strict=True):
+        for attribute in same.attribute:
+            inner = node.attributes.get(attribute.name)
+            if inner is not None and inner.type == ir.AttributeType.GRAPH:
+                _take_types(model, inner.as_graph(), attribute.g)
+        for value in node.outputs:
+            if not value.name or value.dtype is not None:
+                continue
+            number = types.get(value.name)
+            found = ir.DataType(number) if number else _bound_type(model, value)
+            if found is not None:
+                value.type = ir.TensorType(found)
 
 
 def _bound_type(model: ir.Model, value: ir.Value) -> ir.DataType | None:

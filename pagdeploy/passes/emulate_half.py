@@ -29,6 +29,7 @@ Sums are accumulated in float32 and rounded once, as tensor cores do. This is ho
 is verified without a GPU: onnxruntime's CPU kernels know no bfloat16, and it computes chains of
 float16 operators in float32 without rounding in between, so that 300 * 300 would not overflow.
 Its optimizer leaves a pair of casts alone that the graph itself asks for, from version 1.18 on.
+The branches of an If are emulated, too: what they give out is float32, and so is what it says.
 """
 
 from __future__ import annotations
@@ -44,23 +45,25 @@ from pagdeploy.graph.types import infer_missing_types
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # What only moves, compares or keeps values: rounded operands give rounded results.
 _EXACT = frozenset(
-    "Abs Clip Concat DepthToSpace Expand Flatten Gather GatherND Identity Max MaxPool Min Neg Pad "
-    "Relu Reshape ScatterND Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Where".split()
+    "Abs Clip Concat DepthToSpace Expand Flatten Gather GatherND Identity If Max MaxPool Min Neg "
+    "Pad Relu Reshape ScatterND Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze "
+    "Where".split()
 )
 _MAKES_ITS_TYPE = frozenset({"Cast", "Constant", "ConstantOfShape", "EyeLike"})
 
 
 def run(model: ir.Model) -> int:
-    """Emulate every 16-bit value of the main graph; returns how many."""
+    """Emulate every 16-bit value, in the branches of an If too; returns how many."""
     infer_missing_types(model)
-    if any(_is_half(value) for value in _inner_values(model)):
-        for node in model.graph:
-            if any(isinstance(a.value, ir.Graph) for a in node.attributes.values()):
-                skip(node, "half precision inside of a subgraph is not emulated")
+    if strange := _strange_holders(model):
+        for node in strange:
+            skip(node, "half precision inside of its subgraph is not emulated")
         return 0
-    constants = [v for v in model.graph.initializers.values() if _is_half(v)]
+    graphs = (model.graph, *model.graph.subgraphs())
+    constants = [v for g in graphs for v in g.initializers.values() if _is_half(v)]
     inputs = [value for value in model.graph.inputs if _is_half(value)]
-    made = [v for node in model.graph for v in node.outputs if _is_half(v)]
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    made = [value for node in nodes for value in node.outputs if _is_half(value)]
     for value in constants:
         array = constant_of(value)
         if array is not None:
@@ -70,31 +73,58 @@ def run(model: ir.Model) -> int:
     return len(constants) + sum(_emulate(model.graph, names, v) for v in (*inputs, *made))
 
 
-def _inner_values(model: ir.Model) -> Iterator[ir.Value]:
+def _strange_holders(model: ir.Model) -> list[ir.Node]:
+    """Nodes with 16-bit values in a subgraph that also takes some, as the body of a loop does."""
+    found = []
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.graph is not model.graph:
-            yield from node.outputs
+        if node.op_type == "If" and not node.domain:
+            continue
+        inner = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        values = [
+            value
+            for graph in inner
+            for scope in (graph, *graph.subgraphs())
+            for value in (*scope.inputs, *scope.initializers.values(), *_made(scope))
+        ]
+        if any(map(_is_half, values)):
+            found.append(node)
+    return found
+
+
+def _made(graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in graph:
+        yield from node.outputs
 
 
 def _is_half(value: ir.Value) -> bool:
     return value.dtype in _HALVES
 
 
-def _emulate(graph: ir.Graph, names: FreshNames, value: ir.Value) -> bool:
-    """Let the readers of a 16-bit value read a float32 one that holds the same numbers."""
+def _emulate(main: ir.Graph, names: FreshNames, value: ir.Value) -> bool:
+    """Let the readers of a 16-bit value read a float32 one that holds the same numbers.
+
+    What a branch gives out becomes float32, and so does what its If says; the outputs of the main
+    graph keep their type.
+    """
     producer, half = value.producer(), value.dtype
     assert half is not None, "the caller asked"
-    readers = [use for use in value.uses() if use.node.op_type != "Cast"]
+    graph = main if producer is None or producer.graph is None else producer.graph
+    assert isinstance(graph, ir.Graph)
     positions = [i for i, output in enumerate(graph.outputs) if output is value]
+    promised = positions if graph is main else []
     if producer is None or producer.op_type in _MAKES_ITS_TYPE:
-        if readers:  # else its casts already hand out what they should
+        readers = [use for use in value.uses() if use.node.op_type != "Cast"]
+        given = positions if graph is not main else []
+        if readers or given:  # else its casts already hand out what they should
             name = names.like(f"{value.name}.widened")
             wide = insert_cast(graph, value, ir.DataType.FLOAT, name)
             for node, index in readers:
                 node.replace_input_with(index, wide)
-        return bool(readers)
+            for index in given:
+                graph.outputs[index] = wide
+        return bool(readers or given)
     value.type = ir.TensorType(ir.DataType.FLOAT)
-    if producer.op_type in _EXACT and not positions:
+    if producer.op_type in _EXACT and not promised:
         return True
     everyone = list(value.uses())
     rounded = insert_cast(graph, value, half, names.like(f"{value.name}.rounded"))
@@ -102,8 +132,8 @@ def _emulate(graph: ir.Graph, names: FreshNames, value: ir.Value) -> bool:
     wide = insert_cast(graph, rounded, ir.DataType.FLOAT, name)
     for node, index in everyone:
         node.replace_input_with(index, wide)
-    if positions:  # the name belongs to the interface, and so does the type
-        rounded.name, value.name = value.name, names.like(f"{value.name}.unrounded")
     for index in positions:
-        graph.outputs[index] = rounded
+        graph.outputs[index] = rounded if promised else wide
+    if promised:  # the name belongs to the interface, and so does the type
+        rounded.name, value.name = value.name, names.like(f"{value.name}.unrounded")
     return True

@@ -28,7 +28,8 @@ from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
 from pagdeploy.verbs.bisect import ALONE, Fault, cause, first_fault
 from pagdeploy.verbs.layers import Layer, LayerView, described
-from pagdeploy.verbs.proof import Runner, Verification, random_decisions, run_lowered
+from pagdeploy.verbs.proof import Runner, Verification, run_lowered
+from pagdeploy.verbs.unasked import random_decisions
 
 if TYPE_CHECKING:
     import onnx

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.check.bounds import UNKNOWN_TERMS, Operator, layer_bound
+from pagdeploy.check.bounds import ADDITIONS, UNKNOWN_TERMS, Operator, layer_bound
 from pagdeploy.check.compare import Comparison, compare
 from pagdeploy.graph.cut import (
     between,
+    float_values,
     nodes_between,
     shared_values,
     starts_of,
     with_channels_first,
 )
+from pagdeploy.graph.quantized import held_as_integers, with_floats
 from pagdeploy.verbs.proof import run_lowered
 
 if TYPE_CHECKING:
@@ -98,18 +100,25 @@ class LayerView:
         watched: Sequence[str] = (),
     ) -> None:
         made = [name for node in reference.graph.node for name in node.output]
-        self.reference, self.engine = reference, with_channels_first(engine, made)
+        first = with_channels_first(engine, made)
+        held = held_as_integers(reference, first)
+        rounded = {name: rounding for name, rounding in held.items() if rounding is not None}
+        self.reference, self.engine = reference, with_floats(first, rounded)
+        self._rounded = {name: rounding.rounded for name, rounding in rounded.items()}
         self.decided, self.bounds, self.watched = list(decisions), bounds, list(watched)
         self._inputs, self._run, self._precision = {**inputs, **decisions}, run, precision
-        self._weights = {i.name: tuple(i.dims) for i in reference.graph.initializer}
-        self.values = shared_values(reference, self.engine)
+        self._weights = {i.name: i for i in reference.graph.initializer}
+        self._floats = float_values(reference)
+        shared = shared_values(reference, self.engine)
+        self.values = [name for name in shared if held.get(name, True) is not None]
 
     def layers(self, on_layer: Callable[[int, int], None] | None = None) -> list[Layer]:
         """Every layer, in the reference's order; `on_layer` hears of every tenth part."""
         found: list[Layer] = []
         for names in _chunks(self.values):
             starts = {name: self.starts(name) for name in names}
-            known = self.told({*names, *(s for each in starts.values() for s in each)})
+            wanted = {*names, *(s for each in starts.values() for s in each)}
+            known = self.told(wanted.union(*(self._added(n, starts[n]) for n in names)))
             running = self.running(names)
             for name in names:
                 drift = compare(name, running[name], known[name], *self.bounds)
@@ -121,15 +130,19 @@ class LayerView:
     def layer(self, name: str) -> Layer:
         """The layer that ends at a value, alone."""
         starts = self.starts(name)
-        return self._layer(name, starts, self.told({name, *starts}), None)
+        known = self.told({name, *starts, *self._added(name, starts)})
+        return self._layer(name, starts, known, None)
 
     def starts(self, name: str) -> list[str]:
         """What the layer that ends at a value begins with."""
         return starts_of(self.engine, self.decided, self.values, name)
 
     def told(self, names: set[str]) -> dict[str, npt.NDArray[Any]]:
-        """What the reference says of some values, as float32."""
-        return self._answers(run_lowered, self.reference, [], sorted(names), self._inputs)
+        """What the reference says of some values, as float32; rounded where the engine's are."""
+        asked = {name: self._rounded.get(name, name) for name in sorted(names)}
+        ends = list(dict.fromkeys(asked.values()))
+        answers = self._answers(run_lowered, self.reference, [], ends, self._inputs)
+        return {name: answers[end] for name, end in asked.items()}
 
     def running(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """What the engine says of some values when it runs from its inputs on, as float32."""
@@ -157,9 +170,9 @@ class LayerView:
     def _layer(
         self, name: str, starts: Sequence[str], known: Arrays, drift: Comparison | None
     ) -> Layer:
-        begin = [*self.decided, *starts]
-        nodes = nodes_between(self.reference, begin, name)
-        bound = layer_bound([self._operator(node) for node in nodes], self._precision)
+        begin, nodes = [*self.decided, *starts], self._nodes(name, starts)
+        operators = [self._operator(node, known) for node in nodes]
+        bound = layer_bound(operators, self._precision)
         told = known[name]
         given = {**self._inputs, **{s: known[s] for s in starts}}
         got = self._answers(self._run, self.engine, starts, [name], given)[name]
@@ -179,13 +192,42 @@ class LayerView:
             engine_nodes=tuple(map(described, nodes_between(self.engine, begin, name))),
         )
 
-    def _operator(self, node: onnx.NodeProto) -> Operator:
-        shapes = [s for s in (self._weights.get(name, ()) for name in node.input) if len(s) >= 2]
+    def _nodes(self, name: str, starts: Sequence[str]) -> list[onnx.NodeProto]:
+        return nodes_between(self.reference, [*self.decided, *starts], name)
+
+    def _added(self, name: str, starts: Sequence[str]) -> set[str]:
+        """What the additions of a layer read and make, as far as the reference computes it."""
+        nodes = [node for node in self._nodes(name, starts) if node.op_type in ADDITIONS]
+        values = {value for node in nodes for value in (*node.input, *node.output)}
+        return (values & self._floats) - self._weights.keys() - self._inputs.keys()
+
+    def _operator(self, node: onnx.NodeProto, known: Arrays) -> Operator:
+        if node.op_type in ADDITIONS:
+            return Operator(node.op_type, cancellation=self._cancellation(node, known))
+        held = (self._weights[name].dims for name in node.input if name in self._weights)
+        shapes = [tuple(dims) for dims in held if len(dims) >= 2]
         if not shapes:
             return Operator(node.op_type, UNKNOWN_TERMS)
         # (Co, C/g, kh, kw); of a matrix either axis may be the one that is summed over.
         weight = shapes[0]
         return Operator(node.op_type, prod(weight[1:]) if len(weight) > 2 else max(weight))
+
+    def _cancellation(self, node: onnx.NodeProto, known: Arrays) -> float:
+        """Of an addition: the sum of its operands' magnitudes over its result's; 1 if unknown."""
+        magnitudes = [self._magnitude(name, known) for name in (*node.input, node.output[0])]
+        *operands, result = magnitudes
+        return sum(operands) / result if result else 1.0
+
+    def _magnitude(self, name: str, known: Arrays) -> float:
+        """The largest finite one; 0 if the value is not known."""
+        from onnx import numpy_helper
+
+        if name in self._weights:
+            array = numpy_helper.to_array(self._weights[name])
+        else:
+            array = known.get(name, self._inputs.get(name, np.zeros(0)))
+        finite = np.abs(array[np.isfinite(array)])
+        return float(finite.max(initial=0.0))
 
 
 def _free_sizes(name: str, rank: int) -> list[onnx.TensorShapeProto.Dimension]:

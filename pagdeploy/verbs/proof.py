@@ -26,6 +26,8 @@ from pagdeploy.check.compare import (
 )
 from pagdeploy.check.gates import GateComparison, compare_gate
 from pagdeploy.verbs import Progress, silent
+from pagdeploy.verbs.unasked import random_decisions, values_of, wrong_ties
+from pagdeploy.verbs.verdict import first_failure
 
 if TYPE_CHECKING:
     import onnx
@@ -160,7 +162,7 @@ def verify_models(
     # A gate that nobody asks decides nothing, and lowering drops it.
     gates = [gate for gate in gates_of(portable) if gate.selection in read]
     selections = [gate.selection for gate in gates]
-    visible = [name for name in selections if name in _values(engine)]
+    visible = [name for name in selections if name in values_of(engine)]
 
     progress("run the engine", 3, 3)
     run = runner or run_lowered
@@ -210,7 +212,7 @@ def verify_models(
         else:
             close = LOWERING_BOUNDS[precision], LOWERING_RMS_BOUNDS[precision]
         branches = [compare(n, mine[n], other[n], *close) for n in names if n in mine]
-        ties = _wrong_ties(run, engine, gates, visible, {**inputs, **decided}, reference)
+        ties = wrong_ties(run, engine, gates, visible, {**inputs, **decided}, reference)
     sample = [
         compare(name, reference[name], array, NETWORK_BOUNDS["fp32"])
         for name, array in (stored or {}).items()
@@ -232,27 +234,7 @@ def verify_models(
         findings=_not_finite("Output", names, forced, reference)
         + _not_finite("The value", [gate.logits for gate in gates], forced, reference),
     )
-    return replace(verdict, reason=_first_failure(portable, gates, visible, reference, verdict))
-
-
-def random_decisions(
-    gates: Sequence[Gate], visible: Sequence[str], reference: Arrays
-) -> dict[str, npt.NDArray[Any]]:
-    """Decisions that no input asked for: every branch of every gate, spread evenly.
-
-    Args:
-        gates: Of the portable model.
-        visible: Selections to decide, by name.
-        reference: Logits (N, K, H, W) and selections (N, 1, H, W) of every gate, by name.
-    """
-    rng = np.random.default_rng(0)
-    return {
-        gate.selection: rng.integers(
-            0, reference[gate.logits].shape[1], reference[gate.selection].shape, np.int32
-        )
-        for gate in gates
-        if gate.selection in visible
-    }
+    return replace(verdict, reason=first_failure(portable, gates, visible, reference, verdict))
 
 
 def _not_finite(what: str, names: Sequence[str], engine: Arrays, reference: Arrays) -> list[str]:
@@ -268,34 +250,6 @@ def _not_finite(what: str, names: Sequence[str], engine: Arrays, reference: Arra
     return found
 
 
-def _wrong_ties(
-    run: Runner,
-    engine: onnx.ModelProto,
-    gates: Sequence[Gate],
-    visible: Sequence[str],
-    inputs: Arrays,
-    reference: Arrays,
-) -> list[str]:
-    """Gates that decide logits with many exact ties otherwise than by the lowest index."""
-    from pagdeploy.graph.gates import OWN, force_logits, force_selections
-
-    rng = np.random.default_rng(1)
-    produced = _values(engine)
-    asked = [g for g in gates if g.selection in visible and g.logits in produced]
-    tied = {
-        name: rng.integers(0, 2, reference[name].shape).astype(reference[name].dtype)
-        for name in (gate.logits for gate in asked)
-    }
-    # In this order: forcing drops the types that the graph notes, and logits may be of any.
-    forced = force_selections(force_logits(engine, list(tied)), visible)
-    answers = run(forced, {**inputs, **tied})
-    return [
-        g.name
-        for g in asked
-        if not np.array_equal(answers[g.selection + OWN], tied[g.logits].argmax(1)[:, None])
-    ]
-
-
 def run_lowered(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     """Run a model in stock onnxruntime on those of the inputs that it has."""
     from pagdeploy.engines.ort import OnnxRuntimeEngine
@@ -303,64 +257,3 @@ def run_lowered(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray
     wanted = {value.name for value in model.graph.input}
     session = OnnxRuntimeEngine().load(model.SerializeToString())
     return session.run({name: array for name, array in inputs.items() if name in wanted})
-
-
-def _first_failure(
-    portable: onnx.ModelProto,
-    gates: Sequence[Gate],
-    visible: Sequence[str],
-    reference: Arrays,
-    verdict: Verification,
-) -> str | None:
-    for gate in gates:
-        if np.isnan(reference[gate.logits]).any():
-            return f"The logits of gate {gate.name!r} hold NaN in the reference itself."
-        if gate.selection not in visible:
-            return f"The engine does not show the decisions of gate {gate.name!r}."
-    for decided in verdict.gates:
-        if decided.unexplained:
-            return (
-                f"Gate {decided.name!r} decides {decided.unexplained} of {decided.pixels} pixels"
-                f" differently, by a margin of up to {decided.worst_margin:.3g} in the logits"
-                f" (the bound is {decided.margin_bound:.3g})."
-            )
-        if decided.misread:
-            return (
-                f"Gate {decided.name!r} decides {decided.misread} of {decided.pixels} pixels not as"
-                " its own logits say: the lowest index of the largest one."
-            )
-        if not decided.passed:
-            return (
-                f"The logits of gate {decided.name!r} differ by {decided.logit_error:.3g} (the"
-                f" bound is {decided.margin_bound:.3g})."
-            )
-    missing = {value.name for value in portable.graph.output} - {o.name for o in verdict.outputs}
-    if missing:
-        return f"The engine lacks the output {sorted(missing)[0]!r}."
-    for outputs, when in (
-        (verdict.outputs, ""),
-        (verdict.branches, " where every branch is taken somewhere"),
-    ):
-        for output in outputs:
-            if not output.passed:
-                return f"Output {output.name!r} {output.describe(when)}."
-    if verdict.ties:
-        return f"Gate {verdict.ties[0]!r} does not give an exact tie to the lowest index."
-    undecided = any(gate.flips for gate in verdict.gates)
-    for output in verdict.plan:
-        if not output.passed and not undecided:
-            return (
-                f"The plan's output {output.name!r}"
-                f" {output.describe(' from a plan of the same graph')}."
-            )
-    for stored in verdict.sample:
-        if not stored.passed:
-            return (
-                f"The reference computes {stored.name!r} otherwise on this machine than where the"
-                f" bundle was built: {stored.error:.3g} of its scale."
-            )
-    return None
-
-
-def _values(model: onnx.ModelProto) -> set[str]:
-    return {name for node in model.graph.node for name in node.output}

@@ -1,59 +1,26 @@
-"""Verify: does the engine compute the function of the portable model?
-
-A bundle's graph runs as it is. A plan cannot be opened to show its gates or to have decisions
-forced into it, so plans that can are built from the same graph, and the bundle's own is held to
-them. An ONNX file is verified in a lowering; half precisions are emulated there (see
-`passes.emulate_half`), because onnxruntime's CPU kernels do not round every result.
-"""
+"""Verify: does the engine compute the function of the portable model?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pagdeploy.bundle import (
-    MODEL,
-    SAMPLE_INPUTS,
-    SAMPLE_OUTPUTS,
-    Bundle,
-    open_bundle,
-    refuse_inside_bundle,
-)
-from pagdeploy.errors import EnvironmentProblem, UsageError
+from pagdeploy.bundle import open_bundle, refuse_inside_bundle
+from pagdeploy.errors import UsageError
 from pagdeploy.files import require_writable
-from pagdeploy.precision import Precision
 from pagdeploy.verbs import Progress, silent
-from pagdeploy.verbs.proof import Evidence, Runner, Verification, run_lowered, verify_models
-from pagdeploy.verbs.rounding import as_built, built_precision, in_precision, settle, warnings_for
+from pagdeploy.verbs.cases import Case, case_of_bundle, case_of_file
+from pagdeploy.verbs.proof import Evidence, Verification, verify_models
 from pagdeploy.verbs.verify_page import write_report
 
 if TYPE_CHECKING:
-    import onnx
-
     from pagdeploy.verbs.against import Against
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class _Case:
-    """What is compared with what."""
-
-    portable: onnx.ModelProto
-    engine: onnx.ModelProto
-    rounded: onnx.ModelProto | None
-    inputs: Arrays
-    lowering: str
-    precision: str
-    stored: Arrays = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-    runner: Runner = run_lowered
-    deployed: Arrays | None = None
-    asked: Precision = Precision()  # noqa: RUF009  (frozen)
 
 
 def verify(
@@ -104,19 +71,22 @@ def verify(
         UsageError, EnvironmentProblem, IncompatibleArtifact, BuildFailed: as `build` and `load`.
     """
     evidence: list[Evidence] = []
+    _require_something(against, factory, weights)  # first: what follows takes time
     if html is not None:
         refuse_inside_bundle(html)
         require_writable(html)
     progress(f"read {subject}", 1, 3)
     if subject.is_dir():
-        case = _of_bundle(open_bundle(subject), inputs, graph_only, allow_host_code)
+        case = case_of_bundle(open_bundle(subject), inputs, graph_only, allow_host_code)
     elif graph_only:
         raise UsageError(
             f"The option --graph-only belongs to a bundle, and {subject} is a file.",
             remedy="Leave it out: of an ONNX file, the graph is all that there is.",
         )
     else:
-        case = _of_file(subject, inputs, shapes or {}, lowering, precision, keep_fp32, calibration)
+        case = case_of_file(
+            subject, inputs, shapes or {}, lowering, precision, keep_fp32, calibration
+        )
     verdict = verify_models(
         case.portable,
         case.engine,
@@ -158,8 +128,22 @@ def verify(
     return verdict
 
 
+def _require_something(other: str | None, factory: str | None, weights: Path | None) -> None:
+    """Refuse a comparison with nothing, and options of one that was not asked for."""
+    if (other == "torch") != (factory is not None) or (weights is not None and factory is None):
+        raise UsageError(
+            "The comparison with PyTorch needs the model's factory, and no other one takes it.",
+            remedy="Write --against torch --factory file.py:factory, and --weights if it has some.",
+        )
+    if other not in (None, "ort", "dense", "torch") and not Path(other).exists():
+        raise UsageError(
+            f"There is nothing to compare with at {other}.",
+            remedy="Write --against ort, dense, torch, or the path of a bundle or an ONNX file.",
+        )
+
+
 def _against(
-    case: _Case,
+    case: Case,
     subject: Path,
     other: str,
     factory: str | None,
@@ -170,13 +154,7 @@ def _against(
     from pagdeploy.pipeline import lower
     from pagdeploy.verbs.against import Implementation, against, against_torch, of_file
 
-    if (other == "torch") != (factory is not None) or (weights is not None and factory is None):
-        raise UsageError(
-            "The comparison with PyTorch needs the model's factory, and no other one takes it.",
-            remedy="Write --against torch --factory file.py:factory, and --weights if it has some.",
-        )
-
-    def of(case: _Case, name: str) -> Implementation:
+    def of(case: Case, name: str) -> Implementation:
         shown = case.portable, case.engine, case.precision, case.runner, case.deployed
         return Implementation(name, *shown)
 
@@ -191,116 +169,6 @@ def _against(
         return against(mine, twin, case.inputs)
     path = Path(other)
     if path.is_dir():
-        theirs = _of_bundle(open_bundle(path), case.inputs, False, allow_host_code)
+        theirs = case_of_bundle(open_bundle(path), case.inputs, False, allow_host_code)
         return against(mine, of(theirs, other), case.inputs)
-    if not path.is_file():
-        raise UsageError(
-            f"There is nothing to compare with at {other}.",
-            remedy="Write --against ort, dense, torch, or the path of a bundle or an ONNX file.",
-        )
     return against(mine, of_file(path), case.inputs)
-
-
-def _of_bundle(
-    bundle: Bundle, inputs: Arrays | None, graph_only: bool, allow_host_code: bool
-) -> _Case:
-    from pagdeploy.engines.ort import OnnxRuntimeEngine
-    from pagdeploy.graph.read import read_model
-
-    info = bundle.manifest.engine
-    portable = read_model(bundle.file(MODEL))
-    given = bundle.arrays(SAMPLE_INPUTS) if inputs is None else inputs
-    case = _Case(
-        portable=portable,
-        engine=portable,
-        rounded=as_built(bundle, portable),
-        inputs=given,
-        lowering=info.lowering,
-        precision=info.precision,
-        asked=built_precision(bundle),
-        stored=bundle.arrays(SAMPLE_OUTPUTS) if inputs is None else {},
-    )
-    if info.plan is not None:
-        return _of_plan(bundle, case, graph_only, allow_host_code)
-    case = replace(case, engine=read_model(bundle.file(info.file)))
-    if not graph_only:
-        return replace(case, runner=_runner_of(bundle, allow_host_code))
-    if info.flavour == OnnxRuntimeEngine.name:
-        raise UsageError(
-            f"The engine of {bundle.path} is a graph, which runs here.",
-            remedy="Leave --graph-only out.",
-        )
-    return case
-
-
-def _runner_of(bundle: Bundle, host_code: bool) -> Runner:
-    """Runs variants of a graph where the bundle's engine runs."""
-    from pagdeploy.engines import engine_named
-    from pagdeploy.verbs.session import op_libraries
-
-    engine = engine_named(bundle.manifest.engine.flavour)
-    if problem := engine.runnable():
-        raise EnvironmentProblem(f"{bundle.path} needs {engine.name}.", remedy=problem)
-    libraries = op_libraries(bundle, host_code)
-
-    def run(model: onnx.ModelProto, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        wanted = {value.name for value in model.graph.input}
-        session = engine.load(model.SerializeToString(), plugins=libraries)
-        return session.run({name: array for name, array in inputs.items() if name in wanted})
-
-    return run
-
-
-def _of_plan(bundle: Bundle, case: _Case, graph_only: bool, allow_host_code: bool) -> _Case:
-    from pagdeploy.ops.bodies import attach_bodies
-    from pagdeploy.pipeline import lower
-    from pagdeploy.verbs.plan_runner import PlanRunner
-    from pagdeploy.verbs.session import open_session
-
-    asked = built_precision(bundle)
-    if graph_only:
-        graph = lower(case.portable, case.lowering, precision=asked, emulated=True)
-        return replace(case, engine=attach_bodies(graph))
-    # First: it is refused where there is no GPU, and what follows would only take time.
-    session = open_session(bundle, host_code=allow_host_code)
-    return replace(
-        case,
-        engine=lower(case.portable, case.lowering, precision=asked),
-        runner=PlanRunner(bundle, allow_host_code),
-        deployed=session.run(case.inputs),
-    )
-
-
-def _of_file(
-    path: Path,
-    inputs: Arrays | None,
-    shapes: Mapping[str, Sequence[int]],
-    lowering: str,
-    precision: str,
-    keep_fp32: Sequence[str],
-    calibration: Arrays | None,
-) -> _Case:
-    from pagdeploy.pipeline import lower
-    from pagdeploy.verbs.inputs import example_shapes, made_up_inputs
-    from pagdeploy.verbs.source import read_source, recognition_note
-
-    source = read_source(path)
-    portable, given = source.portable, inputs
-    if given is None:
-        given = made_up_inputs(portable, example_shapes(portable, shapes))
-    notes = recognition_note(source, given)
-    integers = precision == "int8" and lowering != "plugin"  # else as TensorRT is given it
-    asked = settle(portable, precision, keep_fp32, calibration, integer_kernels=integers)
-    return _Case(
-        portable=portable,
-        engine=lower(portable, lowering, precision=asked, emulated=True),
-        rounded=in_precision(portable, asked),
-        inputs=given,
-        lowering=lowering,
-        precision=precision,
-        asked=asked,
-        warnings=[
-            *notes,
-            *warnings_for(portable, asked, given if calibration is None else calibration),
-        ],
-    )

@@ -122,18 +122,90 @@ def test_inputs_and_outputs_of_16_bits_keep_their_type():
     np.testing.assert_array_equal(z, -feed["x"])
 
 
-def test_subgraphs_of_16_bits_are_left_alone_and_told(caplog):
+BRANCHES = """<ir_version: 10, opset_import: ["" : 22]>
+    m (float[n, 2, h, w] x, bool outer, bool inner) => (float[n, 2, h, w] y) {
+        a = Cast <to = HALF> (x)
+        b = If (outer) <
+            then_branch = on () => (HALFTYPE[n, 2, h, w] r) <HALFTYPE third = {THIRD}> {
+                c = Mul (a, third)
+                r = If (inner) <
+                    then_branch = all () => (HALFTYPE[n, 2, h, w] s) { s = Mul (c, c) },
+                    else_branch = some () => (HALFTYPE[n, 2, h, w] s) { s = Cast <to = HALF> (x) }
+                >
+            },
+            else_branch = off () => (HALFTYPE[n, 2, h, w] o) { o = Relu (a) }
+        >
+        e = Add (b, a)
+        y = Cast <to = 1> (e)
+    }"""
+
+
+@pytest.mark.parametrize("half", DTYPES)
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
+def test_every_result_in_a_branch_is_rounded(half, typed):
+    dtype = DTYPES[half]
+    third = np.array(1 / 3, dtype)
+    text = BRANCHES.replace("HALFTYPE", half).replace("HALF", str(NUMBERS[half]))
+    proto = onnx.parser.parse_model(text.replace("THIRD", str(int(third.view(np.uint16)))))
+    emulated = emulate(onnx.shape_inference.infer_shapes(proto) if typed else proto)
+    left = [
+        tensor.data_type for node in emulated.graph.node for at in node.attribute
+        for tensor in at.g.initializer
+    ]  # fmt: skip
+    assert left == [TensorProto.FLOAT]
+
+    def rounded(array: np.ndarray) -> np.ndarray:
+        return array.astype(dtype).astype(np.float32)
+
+    a, c = rounded(X), rounded(rounded(X) * np.float32(third))
+    for outer, inner, expected in (
+        (True, True, rounded(rounded(c * c) + a)),
+        (True, False, rounded(a + a)),
+        (False, True, rounded(np.maximum(a, 0) + a)),
+    ):
+        feed = {"x": X, "outer": np.array(outer), "inner": np.array(inner)}
+        np.testing.assert_array_equal(run_onnxruntime(emulated, feed)[0], expected)
+    assert picture(ir.from_proto(emulate(emulated))) == picture(ir.from_proto(emulated))
+
+
+def test_loops_of_16_bits_are_left_alone_and_told(caplog):
     text = """<ir_version: 8, opset_import: ["" : 17]>
-    m (bool c, float16[n] x) => (float16[n] y) {
-        y = If (c) <then_branch = t () => (float16[n] a) { a = Neg (x) },
-                    else_branch = e () => (float16[n] b) { b = Abs (x) }>
+    m (int64 trips, bool go, float16[n] x) => (float16[n] y) {
+        y = Loop (trips, go, x) <body = b (int64 i, bool c, float16[n] s) =>
+            (bool d, float16[n] t) { d = Identity (c) t = Neg (s) }>
     }"""
     model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
     before = picture(model)
     with caplog.at_level(logging.INFO, "pagdeploy.passes"):
         assert emulate_half.run(model) == 0
-    assert "(If) stays: half precision inside of a subgraph is not emulated" in caplog.text
+    assert "(Loop) stays: half precision inside of its subgraph is not emulated" in caplog.text
     assert picture(model) == before
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_what_one_decision_an_image_rules_is_emulated(precision):
+    """It lies in the branches of an If, of which one holds another."""
+    text = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
+    m (float[n, 2, h, w] x, float[n, 2, 1, 1] l) => (float[n, 2, h, w] y) {
+        s = pagdeploy.PAGGate (l)
+        y = pagdeploy.PerforatedConv <kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0],
+            dilations = [1, 1], group = 1, branch = 1, mode = 1, activation = 1, alpha = 0.0>
+            (x, s, w, b, x)
+    }"""
+    portable = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (2, 2, 1, 1)), ("b", (2,))):
+        array = rng.standard_normal(shape, np.float32)
+        portable.graph.initializer.append(numpy_helper.from_array(array, name))
+    asked = Precision(precision)
+    gather = lower(portable, "gather", precision=asked, emulated=True)
+    dense = lower(portable, "dense", precision=asked, emulated=True)
+    assert "If" in {node.op_type for node in gather.graph.node}
+    x = rng.standard_normal((3, 2, 5, 6), np.float32)
+    for on in ([0, 0, 0], [1, 0, 1], [1, 1, 1]):
+        logits = np.stack([np.zeros(3), np.array(on) - 0.5], 1).astype(np.float32)[:, :, None, None]
+        found, expected = (run_onnxruntime(m, {"x": x, "l": logits})[0] for m in (gather, dense))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_float32_model_is_as_it_was():

@@ -132,14 +132,14 @@ def test_verify_tells_everything_twice_alike(model_file, tmp_path):
 
 
 def test_a_failure_is_told_first(bundle, tmp_path, monkeypatch):
-    from pagdeploy.verbs import verify as verb
+    from pagdeploy.verbs import cases
 
-    original = verb.run_lowered
+    original = cases.run_lowered
 
     def broken(model, inputs):
         return {n: a * 1.01 if n == "y" else a for n, a in original(model, inputs).items()}
 
-    monkeypatch.setattr(verb, "_runner_of", lambda *_: broken)
+    monkeypatch.setattr(cases, "_runner_of", lambda *_: broken)
     result = verify(bundle, html=tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not result.passed and "<strong>FAILED </strong>Output &#x27;y&#x27; differs" in text
@@ -181,3 +181,30 @@ def test_layers_and_the_search_for_a_fault_are_told(gather_bundle, tmp_path):
     assert result.layers and all(f"<td>{layer.value}</td>" in text for layer in result.layers)
     for words in ("None was found", "Held to the dense lowering: the two agree."):
         assert words in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_fault_its_layers_and_what_was_found_are_shown(width, tmp_path):
+    """A convolution overflows float16, which its layer, the outputs and the findings tell."""
+    from tests import faults
+
+    model = faults.network()
+    faults.scale_weight(model, "refine2_w", 2.0**17)
+    faults.scale_weight(model, "refine3_w", 0.0)
+    faults.scale_weight(model, "head_w", 2.0**-17)
+    onnx.save(model, tmp_path / "m.onnx")
+    page = tmp_path / "r.html"
+    shapes = {"image": (1, 3, 14, 18)}
+    result = verify(
+        tmp_path / "m.onnx", shapes=shapes, precision="fp16", layers=True, bisect=True, html=page
+    )
+    assert not result.passed and result.fault is not None and result.findings
+    with visiting(page, width) as visit:
+        text = visit.page.inner_text("body")
+        for words in (result.reason, result.fault.reason, *result.findings):
+            assert words in text
+        failed = visit.page.locator("tr", has_text="refine2 (PerforatedConv)").locator(".bad")
+        assert failed.first.inner_text() == "FAILED"
+        headings = visit.page.locator("h2").all_inner_texts()
+        assert {"The first fault", "Layers", "Warnings"} <= set(headings)
+        assert visit.faults == [] and visit.requests == [] and visit.overflow() <= 0

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
+from pagdeploy.check.compare import EPSILON
 from pagdeploy.pipeline import lower
 from pagdeploy.precision import Precision
 from pagdeploy.verbs.bisect import Fault
 from pagdeploy.verbs.closer import CloserLook, look_closer
+from pagdeploy.verbs.layers import LayerView
 from pagdeploy.verbs.proof import Verification, run_lowered, verify_models
 from tests import faults
 from tests.native import op_library
@@ -185,3 +189,34 @@ def test_a_small_fault_that_the_outputs_forgive_is_seen_in_its_layer() -> None:
     assert all(output.passed for output in result.outputs)
     assert result.reason is not None
     assert "'mix_" in result.reason
+
+
+# What is left of a difference is a fortieth of what it is taken of.
+CANCELLING = """
+<ir_version: 8, opset_import: ["" : 17]>
+cancelling (float[n, 1, h, w] image) => (float[n, 1, h, w] y)
+<float[1, 1, 1, 1] small = {0.1}, float[1] around = {4}, float four = {4},
+ float[1, 1, 1, 1] w = {3}>
+{
+    sums = Conv <kernel_shape = [1, 1]> (image, small, around)
+    left = Sub (sums, four)
+    y = Conv <kernel_shape = [1, 1]> (left, w)
+}
+"""
+
+
+@pytest.mark.parametrize("wrong", [None, 4.05])
+def test_a_difference_is_held_to_what_it_is_taken_of(wrong: float | None) -> None:
+    portable = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(CANCELLING))
+    half = Precision("bf16")
+    engine = lower(portable, "dense", precision=half, emulated=True)
+    if wrong is not None:
+        for held in engine.graph.initializer:
+            if held.name.startswith("four"):
+                held.CopyFrom(numpy_helper.from_array(np.float32(wrong), held.name))
+    view = LayerView(portable, engine, {"image": IMAGE[:, :1]}, {}, run_lowered, "bf16", (1.0, 1.0))
+    layers = {layer.value: layer for layer in view.layers()}
+    own = layers["left"].own
+    assert own.error > 0.02, "the rounding of its operand is most of it"
+    assert own.passed == (wrong is None), own.describe()
+    assert layers["sums"].own.bound == layers["y"].own.bound == 3 * EPSILON["bf16"]

@@ -13,6 +13,7 @@ from pagdeploy.bundle import MANIFEST, MODEL, open_bundle
 from pagdeploy.engines.nvidia.elf import is_elf
 from pagdeploy.engines.nvidia.plan import is_plan
 from pagdeploy.errors import UsageError
+from pagdeploy.verbs.inspect.rules import granularity, rule, tie, without_budget
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pagdeploy.graph.rulings import Ruling
 
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
 _LOGGER = "pagdeploy.passes"
 
 
@@ -154,9 +156,6 @@ def _summary(model: onnx.ModelProto, densities: dict[str, list[float]]) -> GateS
     )
 
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
-
-
 @dataclass
 class _Told:
     """What passes said."""
@@ -202,14 +201,14 @@ def _row(
     sizes = ShapeBook(module).of(logits)
     count = 0 if sizes is None else sizes[1].expression
     computes = sorted(frozenset[int]().union(*(ruling.branches or () for ruling in rulings)))
-    scores, budget = _without_budget(logits)
+    scores, budget = without_budget(logits)
     return GateRow(
         name=str(gate.name),
         branches=count if isinstance(count, int) else 0,
         computes=computes,
-        rule=_rule(scores, computes),
-        tie=_tie(computes, count),
-        granularity=_granularity(gate, sizes),
+        rule=rule(scores, computes),
+        tie=tie(computes, count),
+        granularity=granularity(gate, sizes),
         budget=budget,
         density=densities.get(str(gate.name), []),
         perforates=[
@@ -223,101 +222,6 @@ def _row(
         ],
         dense=_dense_behind(module, gate, rulings, kept),
     )
-
-
-def _without_budget(logits: ir.Value | None) -> tuple[ir.Value | None, str | None]:
-    """The scores that a budget is added to, and its name (see `exporters.budget`)."""
-    node = None if logits is None else logits.producer()
-    if node is None or node.op_type != "Add":
-        return logits, None
-    for scores, offset in (node.inputs, node.inputs[::-1]):
-        where = None if offset is None else offset.producer()
-        if where is not None and where.op_type == "Cast":
-            where = where.inputs[0].producer() if where.inputs[0] is not None else None
-        if where is None or where.op_type != "Where" or len(where.inputs) != 3:
-            continue
-        budget = where.inputs[1]
-        if budget is not None and budget.is_graph_input():
-            return scores, str(budget.name)
-    return logits, None
-
-
-def _rule(scores: ir.Value | None, computes: Sequence[int]) -> str:
-    """What decides in favour of the branch that computes."""
-    node = None if scores is None else scores.producer()
-    if node is None or node.op_type != "Concat" or len(node.inputs) != 2:
-        return f"argmax of {_word(scores)}"
-    first, second = (_bare(value) for value in node.inputs)
-    larger, other, sign = (second, first, ">") if list(computes) == [1] else (first, second, ">=")
-    for value, negated, turned in ((larger, other, False), (other, larger, True)):
-        minus = None if negated is None else negated.producer()
-        if minus is None or minus.op_type != "Neg" or minus.inputs[0] is not value:
-            continue
-        what, threshold = _threshold(value)
-        if turned:
-            sign = "<" if sign == ">" else "<="
-        return f"{what} {sign} {threshold}"
-    return f"{_word(larger)} {sign} {_word(other)}"
-
-
-def _bare(value: ir.Value | None) -> ir.Value | None:
-    """What a value of another layout, or a channel, was taken from."""
-    node = None if value is None else value.producer()
-    while node is not None and node.op_type in ("Reshape", "Slice", "Squeeze", "Unsqueeze"):
-        value = node.inputs[0]
-        node = None if value is None else value.producer()
-    return value
-
-
-def _threshold(value: ir.Value | None) -> tuple[str, str]:
-    """What a margin is the difference of, if one part is a constant; else itself and zero."""
-    from pagdeploy.graph.edit import constant_of
-
-    node = None if value is None else value.producer()
-    if node is not None and node.op_type == "Sub":
-        number = constant_of(node.inputs[1])
-        if number is not None and number.size == 1:
-            return _word(node.inputs[0]), f"{number.reshape(-1)[0]:g}"
-    return _word(value), "0"
-
-
-def _word(value: ir.Value | None) -> str:
-    if value is None:
-        return "nothing"
-    node = value.producer()
-    made = f" ({node.op_type})" if node is not None else ""
-    return f"{value.name!r}{made}"
-
-
-def _tie(computes: Sequence[int], count: object) -> str:
-    if count != 2 or len(computes) != 1:
-        return "the lowest index wins"
-    return "computes" if computes[0] == 0 else "skips"
-
-
-def _granularity(gate: ir.Node, sizes: Sequence[object] | None) -> str:
-    from pagdeploy.graph.sizes import Size
-
-    spatial = [size for size in (sizes or ())[2:] if isinstance(size, Size)]
-    if spatial and all(size.is_one for size in spatial):
-        return "image"
-    pending, seen = list(gate.outputs[:1]), set[object]()
-    while pending:
-        value = pending.pop()
-        for reader in (use.node for use in value.uses()):
-            if reader in seen or reader.domain or reader.op_type not in _OF_MASKS:
-                continue
-            if reader.op_type == "Resize":
-                return "patch"
-            seen.add(reader)
-            pending += reader.outputs
-    return "pixel"
-
-
-_OF_MASKS = frozenset(
-    "And Cast Equal Expand Identity Not Or Reshape Resize Slice Sub Squeeze Transpose"
-    " Unsqueeze".split()
-)
 
 
 def _dense_behind(
