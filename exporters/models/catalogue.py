@@ -29,9 +29,9 @@ from pagdeploy.exporters.models import (
     skipnet,
     truncated_resnet,
 )
-from pagdeploy.exporters.models.parts import example_images
+from pagdeploy.exporters.models.parts import Size, example_images
 
-Inputs = Callable[[int, int], tuple[Tensor, ...]]
+Inputs = Callable[[int, Size], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class System:
         source: The paper.
         granularity: What one decision covers: "pixel", "patch", "block", "image", "static" or
             "none".
-        inputs: Example inputs from a batch size and a side.
+        inputs: Example inputs from a batch size, and a side or height and width.
         size: Side of the images that the small one takes.
         full_size_side: Side of the images that the published one takes.
     """
@@ -71,7 +71,7 @@ class System:
     full_size_side: int = 224
 
 
-def _image_and_mask(count: int, size: int) -> tuple[Tensor, ...]:
+def _image_and_mask(count: int, size: Size) -> tuple[Tensor, ...]:
     return example_images(count, size, seed=1), sbnet.example_mask(count, size)
 
 

@@ -224,11 +224,20 @@ def resnet101() -> ResidualNet:
     return resnet(RESNET_DEPTHS[101], 64, classes=1000)
 
 
-def hourglass(channels: int = 16, depth: int = 2, stacks: int = 1) -> PoseNet:
-    """A settled pose network; small by default."""
-    return seeded(lambda: PoseNet(channels, depth, stacks), POSE_DENSITY, [example_images(8, 64)])
+def hourglass(channels: int = 16, depth: int = 2, stacks: int = 1, *, size: int = 64) -> PoseNet:
+    """A settled pose network; small by default.
+
+    Args:
+        channels: Of the hourglasses.
+        depth: Halvings per hourglass.
+        stacks: Number of hourglasses.
+        size: Side of the images that it is settled on. The norms of the smallest maps, of side
+            size / 2 ** (depth + 2), need more than a pixel, or they magnify every rounding.
+    """
+    images = [example_images(8, size)]
+    return seeded(lambda: PoseNet(channels, depth, stacks), POSE_DENSITY, images)
 
 
 def pose_hourglass() -> PoseNet:
     """The published pose network: four hourglasses of depth 4, 57 gates."""
-    return hourglass(96, 4, 4)
+    return hourglass(96, 4, 4, size=256)

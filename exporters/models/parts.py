@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 Net = TypeVar("Net", bound=nn.Module)
+Size: TypeAlias = int | tuple[int, int]  # side of a square, or height and width
 
 
 class Gate(nn.Module):
@@ -142,15 +143,21 @@ def shortcut(place: Place, expansion: int = 4) -> nn.Module:
     return conv_bn(place.channels, expansion * place.width, 1, place.stride)
 
 
-def example_images(count: int, size: int, seed: int = 0) -> Tensor:
-    """Random images in [0, 1], (count, 3, size, size): smooth, textured, each of its own tint."""
+def both_sides(size: Size) -> tuple[int, int]:
+    """Height and width, of these or of the side of a square."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def example_images(count: int, size: Size, seed: int = 0) -> Tensor:
+    """Random images in [0, 1], (count, 3, H, W): smooth, textured, each of its own tint."""
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randn, generator=generator)
-    image = draw(count, 3, 1, 1).expand(-1, -1, size, size)
+    size = both_sides(size)
+    image = draw(count, 3, 1, 1).expand(-1, -1, *size)
     for cells in (3, 8, 21):
         field = draw(count, 3, cells, cells) * draw(count, 1, 1, 1).abs()
-        image = image + F.interpolate(field, (size, size), mode="bilinear", align_corners=False)
-    return torch.sigmoid(image + 0.5 * draw(count, 3, size, size))
+        image = image + F.interpolate(field, size, mode="bilinear", align_corners=False)
+    return torch.sigmoid(image + 0.5 * draw(count, 3, *size))
 
 
 def centre(score: Tensor, density: float) -> tuple[Tensor, Tensor]:

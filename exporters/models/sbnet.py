@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pagdeploy.exporters.models.parts import conv_bn, example_images, seeded
+from pagdeploy.exporters.models.parts import Size, both_sides, conv_bn, example_images, seeded
 
 PUBLISHED_DENSITY = 0.3  # of the benchmarks' range of 0.01 to 0.5
 
@@ -125,21 +125,24 @@ class SBNet(nn.Module):
         return fine[:, :, : mask.shape[2], : mask.shape[3]] > 0.5
 
 
-def example_mask(count: int, size: int, density: float = PUBLISHED_DENSITY) -> Tensor:
-    """Masks of ones and zeros, (count, 1, size, size), whose ones are one square each.
+def example_mask(count: int, size: Size, density: float = PUBLISHED_DENSITY) -> Tensor:
+    """Masks of ones and zeros, (count, 1, H, W), whose ones are one square each.
 
     Args:
         count: N.
-        size: Side.
+        size: H and W.
         density: Share of ones. Sides and corners are rounded to sixteenths of the image, or to
             16 pixels if that is more, so that blocks are either full or empty.
     """
-    step = max(16, size // 16)
-    side = max(step, round(size * density**0.5 / step) * step)
-    mask = torch.zeros(count, 1, size, size)
+    height, width = both_sides(size)
+    shorter = min(height, width)
+    step = max(16, shorter // 16)
+    whole = round((height * width * density) ** 0.5 / step) * step
+    side = min(max(step, whole), shorter)
+    mask = torch.zeros(count, 1, height, width)
     for index in range(count):
-        free = (size - side) // step + 1
-        top, left = step * (index % free), step * (index // free % free)
+        rows, columns = (height - side) // step + 1, (width - side) // step + 1
+        top, left = step * (index % rows), step * (index // rows % columns)
         mask[index, :, top : top + side, left : left + side] = 1
     return mask
 

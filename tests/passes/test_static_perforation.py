@@ -59,6 +59,7 @@ def op(kind, inputs, output, **attributes):
 
 ROWS, COLUMNS = INDEX // W, INDEX % W
 PAIRS = np.stack([ROWS, COLUMNS], -1)
+KEPT = np.unique(INDEX)
 READS = {
     "a Gather of the flattened map": (
         [op("Reshape", ["c", "flat"], "f"), op("Gather", ["f", "i"], "g", axis=2),
@@ -74,6 +75,13 @@ READS = {
         [op("Reshape", ["c", "flat"], "f"), op("Relu", ["f"], "a"),
          op("Gather", ["a", "i"], "y", axis=2)],
         {"flat": [0, C, H * W], "i": INDEX - H * W},
+    ),
+    "an index that is taken by another one": (
+        [op("Unsqueeze", ["nearest", "one"], "u"), op("GatherND", ["kept", "u"], "t"),
+         op("Reshape", ["t", "minus"], "i"), op("Reshape", ["c", "flat"], "f"),
+         op("Gather", ["f", "i"], "y", axis=2)],
+        {"flat": [0, C, H * W], "kept": KEPT, "nearest": np.searchsorted(KEPT, INDEX),
+         "one": [1], "minus": [-1]},
     ),
     "GatherElements": (
         [op("Reshape", ["c", "flat"], "f"), op("GatherElements", ["f", "i"], "y", axis=2)],
