@@ -245,6 +245,8 @@ def _read(model: onnx.ModelProto) -> ir.Model:
         except Exception as problem:  # the converter raises several types of its own
             _log.info("No gates are looked for: opset %d cannot be raised (%s)", opset, problem)
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for each in inferred.opset_import:  # two spellings of one domain
+        each.domain = "" if each.domain == "ai.onnx" else each.domain
     name_nodes(inferred)
     return ir.from_proto(inferred)
 

@@ -13,7 +13,8 @@ larger than what is left: each by half a unit at most (section 1.7). Of the resu
 
     unit / 2 x (1 + sum of the operands' largest magnitudes / the result's)
 
-and so an addition takes half of that quotient in steps, and one at least.
+and so an addition takes half of that quotient in steps, and one at least. What it takes beyond one
+reaches the layer's end only as far as its result counts in the additions behind it.
 """
 
 from __future__ import annotations
@@ -47,22 +48,33 @@ class Operator(NamedTuple):
     Attributes:
         name: Its ONNX name, such as Conv.
         terms: Products in one of its sums, where it is a convolution or a matrix product.
-        cancellation: Sum of its operands' largest magnitudes over its result's, where it adds.
     """
 
     name: str
     terms: int = UNKNOWN_TERMS
-    cancellation: float = 1.0
 
 
-def layer_bound(operators: Sequence[Operator], precision: str) -> float:
+def cancelled_steps(operands: Sequence[tuple[float, float]], result: float) -> float:
+    """Steps, of a sum's own scale, that cancelling costs beyond the one of each addition.
+
+    Args:
+        operands: Of each the largest magnitude, and the steps that it brings of this kind.
+        result: The largest magnitude of the sum; not 0.
+    """
+    own = max(0.0, sum(magnitude for magnitude, _ in operands) / result / 2 - 1)
+    return own + sum(magnitude / result * steps for magnitude, steps in operands)
+
+
+def layer_bound(operators: Sequence[Operator], precision: str, cancelled: float = 0.0) -> float:
     """The largest error, of its scale, that a layer may have on the reference's inputs.
 
     Args:
         operators: That make up the layer.
         precision: What the layer computes in: a key of `compare.EPSILON`.
+        cancelled: `cancelled_steps` at its end.
     """
-    return EPSILON[precision] * (1.0 + sum(_steps(each, precision) for each in operators))
+    steps = sum(_steps(each, precision) for each in operators)
+    return EPSILON[precision] * (1.0 + steps + cancelled)
 
 
 def _steps(operator: Operator, precision: str) -> float:
@@ -75,6 +87,4 @@ def _steps(operator: Operator, precision: str) -> float:
         return sqrt(operator.terms) if precision == "fp32" else 2.0
     if operator.name.startswith(("Reduce", "Average", "Global", "CumSum")):
         return sqrt(UNKNOWN_TERMS)
-    if operator.name in ADDITIONS:
-        return max(1.0, operator.cancellation / 2)
     return 1.0

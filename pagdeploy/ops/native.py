@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pagdeploy.ops.inference import tensor_type
 from pagdeploy.ops.perforated_conv import PERFORATED_CONV
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _infer_conv(base_input: int, context: InferenceContext) -> None:
 
     kind = onnx.TensorProto.UINT8 if base_input == _BASE_BEHIND_Y else onnx.TensorProto.FLOAT
     result = onnx.helper.make_tensor_type_proto(kind, [None] * 4)
-    base = context.get_input_type(base_input).tensor_type
+    base = tensor_type(context, base_input)
     sizes = [dim.dim_value for dim in base.shape.dim]
     if base.HasField("shape") and len(sizes) == 4 and sizes != [1] * 4:
         result.tensor_type.shape.CopyFrom(base.shape)
@@ -120,7 +121,7 @@ def _infer_layout(axes: tuple[int, ...], context: InferenceContext) -> None:
     import onnx
 
     result = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None] * 4)
-    given = context.get_input_type(0).tensor_type.shape.dim
+    given = tensor_type(context, 0).shape.dim
     if len(given) == 4:
         for axis, dim in zip(axes, result.tensor_type.shape.dim, strict=True):
             dim.CopyFrom(given[axis])

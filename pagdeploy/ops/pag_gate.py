@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagdeploy.errors import UsageError
+from pagdeploy.ops.inference import tensor_type
 from pagdeploy.ops.spec import Op, Port
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def infer(context: InferenceContext) -> None:
     """Type and shape of the selection: those of the logits, int32, with one channel."""
     import onnx
 
-    logits = context.get_input_type(0).tensor_type
+    logits = tensor_type(context, 0)
     selection = onnx.TypeProto()
     selection.tensor_type.elem_type = onnx.TensorProto.INT32
     if logits.HasField("shape"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pagdeploy.ops.inference import tensor_type
 from pagdeploy.ops.perforated_conv_reference import (
     Activation,
     Mode,
@@ -27,8 +28,8 @@ def infer(context: InferenceContext) -> None:
     import onnx
 
     y = onnx.TypeProto()
-    x, selection, w = (context.get_input_type(i).tensor_type for i in range(3))
-    y.tensor_type.elem_type = x.elem_type
+    x, selection, w = (tensor_type(context, i) for i in range(3))
+    y.tensor_type.elem_type = x.elem_type or w.elem_type
     shapes = [t.shape for t in (x, selection, w) if t.HasField("shape") and len(t.shape.dim) == 4]
     if len(shapes) == 3:
         dims = y.tensor_type.shape.dim

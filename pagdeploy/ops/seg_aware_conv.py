@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from pagdeploy.ops.inference import tensor_type
 from pagdeploy.ops.perforated_conv_reference import output_size
 from pagdeploy.ops.seg_aware_conv_reference import (
     NAME,
@@ -31,8 +32,8 @@ def infer(context: InferenceContext) -> None:
     import onnx
 
     y = onnx.TypeProto()
-    x, e, w = (context.get_input_type(i).tensor_type for i in range(3))
-    y.tensor_type.elem_type = x.elem_type
+    x, e, w = (tensor_type(context, i) for i in range(3))
+    y.tensor_type.elem_type = x.elem_type or w.elem_type
     shapes = [t.shape for t in (x, e, w) if t.HasField("shape") and len(t.shape.dim) == 4]
     if len(shapes) == 3:
         kernel_shape, strides, pads, dilations = (

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pagdeploy.check.bounds import ADDITIONS, UNKNOWN_TERMS, Operator, layer_bound
+from pagdeploy.check.bounds import (
+    ADDITIONS,
+    UNKNOWN_TERMS,
+    Operator,
+    cancelled_steps,
+    layer_bound,
+)
 from pagdeploy.check.compare import Comparison, compare
 from pagdeploy.graph.cut import (
     between,
@@ -171,8 +177,8 @@ class LayerView:
         self, name: str, starts: Sequence[str], known: Arrays, drift: Comparison | None
     ) -> Layer:
         begin, nodes = [*self.decided, *starts], self._nodes(name, starts)
-        operators = [self._operator(node, known) for node in nodes]
-        bound = layer_bound(operators, self._precision)
+        operators = [self._operator(node) for node in nodes]
+        bound = layer_bound(operators, self._precision, self._cancelled(nodes, name, known))
         told = known[name]
         given = {**self._inputs, **{s: known[s] for s in starts}}
         got = self._answers(self._run, self.engine, starts, [name], given)[name]
@@ -201,9 +207,7 @@ class LayerView:
         values = {value for node in nodes for value in (*node.input, *node.output)}
         return (values & self._floats) - self._weights.keys() - self._inputs.keys()
 
-    def _operator(self, node: onnx.NodeProto, known: Arrays) -> Operator:
-        if node.op_type in ADDITIONS:
-            return Operator(node.op_type, cancellation=self._cancellation(node, known))
+    def _operator(self, node: onnx.NodeProto) -> Operator:
         held = (self._weights[name].dims for name in node.input if name in self._weights)
         shapes = [tuple(dims) for dims in held if len(dims) >= 2]
         if not shapes:
@@ -212,11 +216,18 @@ class LayerView:
         weight = shapes[0]
         return Operator(node.op_type, prod(weight[1:]) if len(weight) > 2 else max(weight))
 
-    def _cancellation(self, node: onnx.NodeProto, known: Arrays) -> float:
-        """Of an addition: the sum of its operands' magnitudes over its result's; 1 if unknown."""
-        magnitudes = [self._magnitude(name, known) for name in (*node.input, node.output[0])]
-        *operands, result = magnitudes
-        return sum(operands) / result if result else 1.0
+    def _cancelled(self, nodes: Sequence[onnx.NodeProto], end: str, known: Arrays) -> float:
+        """Steps that additions cost by cancelling, as far as they reach a layer's end."""
+        steps: dict[str, float] = {}
+        for node in nodes:
+            read = dict.fromkeys(node.input)
+            total = sum(steps.get(name, 0.0) for name in read)
+            result = self._magnitude(node.output[0], known)
+            if node.op_type in ADDITIONS and result:
+                operands = [(self._magnitude(name, known), steps.get(name, 0.0)) for name in read]
+                total = cancelled_steps(operands, result)
+            steps.update(dict.fromkeys(node.output, total))
+        return steps.get(end, 0.0)
 
     def _magnitude(self, name: str, known: Arrays) -> float:
         """The largest finite one; 0 if the value is not known."""

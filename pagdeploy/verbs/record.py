@@ -99,7 +99,11 @@ def _tensor(value: onnx.ValueInfoProto, sample: npt.NDArray[Any]) -> Tensor:
     return Tensor(
         name=value.name,
         dtype=str(sample.dtype),
-        shape=[dim.dim_value or dim.dim_param or f"axis{k}" for k, dim in enumerate(dims)],
+        # Some exporters write -1 where a size is free.
+        shape=[
+            dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"axis{k}"
+            for k, dim in enumerate(dims)
+        ],
         sample_shape=list(sample.shape),
         sample_range=(low, high),
     )

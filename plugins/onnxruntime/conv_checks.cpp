@@ -71,7 +71,8 @@ void inferConv(const ShapeContext& context, std::size_t weightInput, std::size_t
 Listed::Listed(const Value& pixels, const TensorShape& y)
     : list(pixels.as<std::int32_t>()),
       count(static_cast<std::size_t>(y.d[0] * y.d[2] * y.d[3])) {
-    if (pixels.shape.rank > 0) {
+    // A list that is left out has no data; an empty one may have none, but has a rank.
+    if (pixels.data != nullptr || pixels.shape.rank > 0) {
         checkPixels(pixels, y.d[0] * y.d[2] * y.d[3]);
         count = pixels.elements();
     }

@@ -124,6 +124,10 @@ QuantizedConv::QuantizedConv(const KernelInfo& info, std::size_t yInputs)
     }
     const auto outputs = static_cast<std::size_t>(w.shape.d[0]);
     const std::vector<float> steps = weightSteps(info, outputs);
+    for (const float step : steps) {
+        const float scale = form.x.step * step / (form.givesFloats ? 1.0f : form.y.step);
+        PAG_CHECK(std::isfinite(scale), "x_scale, w_scale and y_scale make what float32 cannot hold");
+    }
     checkSums(w.as<std::int8_t>(), bias.as<std::int32_t>(), outputs,
               outputs == 0 ? 0 : w.elements() / outputs, form.x.zero);
     convolution_ = std::make_unique<const cpu::QuantizedConvolution>(

@@ -58,6 +58,7 @@ void checkWeights(const Rules::Attributes& attributes, const Tensor* tensors) {
     PAG_CHECK(w.d[1] < 0 || !contradict(x.d[1], w.d[1] * group),
               "X is " + textOf(x) + " and the weights are " + textOf(w) + ": with " +
                   std::to_string(group) + " groups the channels do not match");
+    PAG_CHECK(w.d[0] != 0, "the weights are " + textOf(w) + ": there is no output channel");
     PAG_CHECK(w.d[0] < 0 || w.d[0] % group == 0,
               std::to_string(w.d[0]) + " output channels cannot be split into " +
                   std::to_string(group) + " groups");

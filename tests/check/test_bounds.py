@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pagdeploy.check.bounds import Operator, layer_bound
+from pagdeploy.check.bounds import Operator, cancelled_steps, layer_bound
 from pagdeploy.check.compare import EPSILON
 
 
@@ -27,10 +27,19 @@ def test_steps_add_up():
 
 
 def test_an_addition_that_cancels_rounds_in_units_of_its_operands():
-    def bound(cancellation):
-        return layer_bound([Operator("Sub", cancellation=cancellation)], "bf16") / EPSILON["bf16"]
+    def steps(larger, smaller):
+        operands = [(larger, 0.0), (smaller, 0.0)]
+        lost = cancelled_steps(operands, larger - smaller)
+        return layer_bound([Operator("Sub")], "bf16", lost) / EPSILON["bf16"]
 
-    assert bound(1.0) == bound(2.0) == 2
-    assert bound(16.0) == 9
+    assert steps(1.0, 0.0) == 2
+    assert steps(8.5, 7.5) == 1 + 16 / 2
     # Half a unit for each operand, and for what they leave: 0.5 - 0.49 in three digits.
-    assert bound(99.0) >= (0.5 + 0.49 + 0.01) / 0.01 / 2
+    assert steps(0.5, 0.49) >= (0.5 + 0.49 + 0.01) / 0.01 / 2
+
+
+def test_what_is_lost_counts_as_much_as_what_is_left():
+    lost = cancelled_steps([(1.0, 0.0), (1.0, 0.0)], 1e-6)
+    assert lost == pytest.approx(1e6, rel=1e-5)
+    assert cancelled_steps([(1e-6, lost), (1.0, 0.0)], 1.0) == pytest.approx(1.0, rel=1e-5)
+    assert cancelled_steps([(1e-6, lost), (1e-6, 0.0)], 2e-6) == pytest.approx(lost / 2)

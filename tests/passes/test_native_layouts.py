@@ -146,3 +146,12 @@ def test_every_change_of_layout_computes_the_same(
     expected = run_onnxruntime(attach_bodies(model), feeds)
     for one, other in zip(run_native(lower(model, "native"), feeds), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * max(1, np.abs(other).max()))
+
+
+def test_a_foreign_activation_is_left_alone():
+    model = portable("relu", "out")
+    (relu,) = (node for node in model.graph.node if node.op_type == "Relu")
+    relu.domain = "com.example"
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    kept = [node for node in lower(model, "native").graph.node if node.domain == "com.example"]
+    assert [node.op_type for node in kept] == ["Relu"]

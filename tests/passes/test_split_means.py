@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pagdeploy.ops.native import CPU_DOMAIN
 from pagdeploy.passes import split_means
+from pagdeploy.pipeline import lower
 from tests.compare import assert_close
 from tests.models import model_of, run_onnxruntime
 
@@ -106,3 +107,12 @@ def test_a_map_that_others_read_channels_first_stays_for_them():
     mean, first = run_onnxruntime(rewritten, {"x": x})
     assert np.array_equal(first, x.transpose(FIRST))
     assert_close(mean, first.mean((2, 3), keepdims=True), 1e-6)
+
+
+@pytest.mark.parametrize("lowering", ["gather", "native"])
+def test_the_other_spelling_of_the_standard_domain(lowering):
+    model = mean_of()
+    for opset in model.opset_import:
+        opset.domain = opset.domain or "ai.onnx"
+    lowered = lower(model, lowering)
+    assert sum(node.op_type == "ReduceMean" for node in lowered.graph.node) == 2

@@ -220,3 +220,29 @@ def test_a_difference_is_held_to_what_it_is_taken_of(wrong: float | None) -> Non
     assert own.error > 0.02, "the rounding of its operand is most of it"
     assert own.passed == (wrong is None), own.describe()
     assert layers["sums"].own.bound == layers["y"].own.bound == 3 * EPSILON["bf16"]
+
+
+# A difference of nearly nothing, which counts for nothing in the sum behind it.
+SWALLOWED = """
+<ir_version: 8, opset_import: ["" : 17]>
+swallowed (float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y) <float one = {1}, float k = {2}>
+{
+    difference = Sub (x, one)
+    sum = Add (difference, x)
+    y = Mul (sum, k)
+}
+"""
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(2.0, True), (3.0, False)])
+def test_what_cancels_excuses_nothing_that_it_does_not_reach(factor: float, passes: bool) -> None:
+    portable = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(SWALLOWED))
+    fused = SWALLOWED.replace("sum = Add (difference, x)", "").replace("(sum, k)", "(x, k)")
+    fused = fused.replace("difference = Sub (x, one)", "").replace("{2}", f"{{{factor:.0f}}}")
+    x = np.ones((1, 1, 4, 4), np.float32)
+    x[0, 0, 0, 0] += np.float32(1.2e-7)
+    engine = onnx.parser.parse_model(fused)
+    view = LayerView(portable, engine, {"x": x}, {}, run_lowered, "fp32", (1.0, 1.0))
+    (layer,) = view.layers()
+    assert layer.own.passed == passes, layer.own.describe()
+    assert layer.own.bound < 1e-5

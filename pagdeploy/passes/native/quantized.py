@@ -150,11 +150,15 @@ def _made(
     if x is None or weights is None or steps is None or not _is_possible(node, weights):
         return None
     bias = node.inputs[weight_input + 1] if len(node.inputs) > weight_input + 1 else None
-    whole = _whole_bias(bias, units_of_sums(node.inputs[0], w), weights.shape[0])
+    units_of_all = units_of_sums(node.inputs[0], w)
+    whole = _whole_bias(bias, units_of_all, weights.shape[0])
     units_of_x = Units.of(x)
     assert units_of_x is not None, "dequantized() asked"
     if whole is None or not _sums_fit(weights, whole, units_of_x.zero):
         return None
+    with np.errstate(over="ignore"):
+        if not np.all(np.isfinite(units_of_all / np.float32(units.step if units else 1))):
+            return None
     geometry = _geometry(node, weights)
     return QuantizedConv(
         node, tuple(behind), x, weights, steps, whole, base, mode, relu, units, where, geometry

@@ -47,6 +47,8 @@ def absorb(model: ir.Model) -> int:
 
 def activation_of(node: ir.Node) -> Activation | None:
     """The activation that a node is, if the op has it."""
+    if node.domain:
+        return None
     if node.op_type == "Relu":
         return Activation.RELU
     if node.op_type == "Clip" and len(node.inputs) == 3:

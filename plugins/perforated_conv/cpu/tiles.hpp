@@ -53,7 +53,7 @@ struct Partition {
 };
 
 inline Partition partition(std::size_t rows, int mostRows, int leastRows, int panels) {
-    if (rows == 0) {
+    if (rows == 0 || panels == 0) {
         return {};
     }
     const int count = static_cast<int>(rows);

@@ -158,6 +158,7 @@ def test_impossible_attribute_is_refused_with_a_sentence(
         ({"pixels": [4, 2]}, "the list of pixels does not ascend"),
         ({"pixels": [-1, 2]}, "the list of pixels leaves the map of 9 pixels"),
         ({"pixels": [0, 9]}, "the list of pixels leaves the map of 9 pixels"),
+        ({"pixels": 5}, "must have one axis"),
         ({"pixels": [[0, 1]]}, "the list of pixels is 1x2 and must have one axis"),
         ({"x": np.zeros((1, 3, 3, 5))}, "with 1 groups the channels do not match"),
         ({"x": np.zeros((3, 4))}, "X must be of rank 4, not 2"),
@@ -176,6 +177,16 @@ def test_impossible_input_is_refused_with_a_sentence(
     with pytest.raises(Exception, match="PerforatedConvNhwc: ") as caught:
         _nhwc(load, inputs, _weights(4, 4, 1), **POINTWISE)
     assert sentence in str(caught.value)
+
+
+def test_no_output_channels_are_refused(load: Load) -> None:
+    inputs = {
+        "x": np.zeros((1, 3, 3, 4), np.float32),
+        "base": np.zeros((1, 3, 3, 0), np.float32),
+        "pixels": np.array([0], np.int32),
+    }
+    with pytest.raises(Exception, match="there is no output channel"):
+        _nhwc(load, inputs, _weights(0, 4, 1), **POINTWISE)
 
 
 @pytest.mark.parametrize(
