@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.errors import BuildFailed, IncompatibleArtifact, UsageError
 from pagdeploy.files import inside, is_file, replacing_folder, sha256_of
 from pagdeploy.manifest import FORMAT_VERSION, UNSEALED, Manifest, digest_of
 
@@ -37,6 +38,8 @@ SAMPLE_INPUTS = "sample/inputs.npz"
 SAMPLE_OUTPUTS = "sample/outputs.npz"
 _MAX_UNPACKED = 2**31  # bytes of one .npz file; a small file can claim to hold any number
 _MAX_MANIFEST = 64 * 2**20  # bytes
+# Behind an even number of backslashes; behind an odd one, the last of them is itself escaped.
+_ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _UNTRUSTED = "Do not use it; build it again, or get it again from a source you trust."
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -94,16 +97,27 @@ def refuse_inside_bundle(path: Path) -> None:
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest over the files that are in the folder."""
+    """Write the manifest over the files that are in the folder, and read it back.
+
+    Raises:
+        BuildFailed: nobody could open the bundle: the manifest holds what its readers refuse.
+    """
     files = {
         file.relative_to(folder).as_posix(): sha256_of(file)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     }
     listed = manifest.model_copy(update={"files": files, "digest": UNSEALED})
-    text = (listed.model_dump_json(indent=2) + "\n").encode()
-    sealed = text.replace(UNSEALED.encode(), digest_of(text, UNSEALED).encode())
-    (folder / MANIFEST).write_bytes(sealed)
+    try:
+        text = (listed.model_dump_json(indent=2) + "\n").encode()
+        sealed = text.replace(UNSEALED.encode(), digest_of(text, UNSEALED).encode())
+        (folder / MANIFEST).write_bytes(sealed)
+        _read_manifest(folder / MANIFEST)
+    except (ValueError, IncompatibleArtifact):
+        raise BuildFailed(
+            "A name or a number of this build cannot stand in a manifest, so no bundle was made.",
+            remedy="Export the model with names of printable characters, and give finite numbers.",
+        ) from None
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -122,7 +136,7 @@ def open_bundle(path: Path) -> Bundle:
             remedy="Give the folder that 'pagdeploy build' wrote.",
         )
     manifest = _read_manifest(source)
-    for name, digest in manifest.files.items():
+    for name, digest in sorted(manifest.files.items()):
         file = inside(path, name)
         if not is_file(file):
             raise IncompatibleArtifact(f"{path} lacks its file {name!r}.", remedy=_UNTRUSTED)
@@ -195,11 +209,16 @@ def _read_manifest(path: Path) -> Manifest:
                 f"The file {path} is larger than any that pagdeploy writes.", remedy=_UNTRUSTED
             )
         text = path.read_bytes()
-        content = json.loads(text.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
+        content = json.loads(
+            text.decode("utf-8"),
+            parse_float=_finite,
+            parse_constant=_finite,
+            object_pairs_hook=_each_key_once,
+        )
         if not isinstance(content, dict) or content.get("format") != "pagbundle":
             raise ValueError("another format")
         version = content.get("format_version")
-        if type(version) is not int or abs(version) >= 2**63 or b"\\u0000" in text:
+        if type(version) is not int or not -(2**63) <= version < 2**63 or _ZERO.search(text):
             raise ValueError("not a number of a version, or a name that ends early in C")
         if version != FORMAT_VERSION:
             raise IncompatibleArtifact(
@@ -213,12 +232,20 @@ def _read_manifest(path: Path) -> Manifest:
         raise IncompatibleArtifact(
             f"{path} is not a manifest that pagdeploy wrote.", remedy=_UNTRUSTED
         ) from None
-    for name in manifest.files:
-        inside(path.parent, name)
-    inside(path.parent, manifest.engine.file)
     if not unchanged:
         raise IncompatibleArtifact(f"{path} was changed after the build.", remedy=_UNTRUSTED)
+    for name in sorted(manifest.files):
+        inside(path.parent, name)
+    inside(path.parent, manifest.engine.file)
     return manifest
+
+
+def _each_key_once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text; of a key that is there twice, readers keep one or the other."""
+    content = dict(entries)
+    if len(content) != len(entries):
+        raise ValueError("a key is there twice")
+    return content
 
 
 def _finite(text: str) -> float:

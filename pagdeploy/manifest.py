@@ -12,6 +12,7 @@ UNSEALED = "0" * 64
 
 
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class _Part(BaseModel):
@@ -61,9 +62,9 @@ class OpInfo(_Part):
 class Profile(_Part):
     """The smallest, the expected and the largest shape of an input of a plan."""
 
-    min: list[int]
-    opt: list[int]
-    max: list[int]
+    min: list[Size]
+    opt: list[Size]
+    max: list[Size]
 
 
 class PlanInfo(_Part):
@@ -88,8 +89,8 @@ class PlanInfo(_Part):
     hardware_compatibility: str = "none"
     compute_capabilities: list[str] = []
     timing_cache: str | None = None
-    builder_optimization_level: int | None = None
-    memory_pools: dict[str, int] = {}
+    builder_optimization_level: Size | None = None
+    memory_pools: dict[str, Bytes] = {}
 
 
 class EngineInfo(_Part):
@@ -168,6 +169,6 @@ def digest_of(text: bytes, digest: str) -> str:
     Raises:
         ValueError: the digest does not stand in the text exactly once.
     """
-    if len(digest) != len(UNSEALED) or text.count(digest.encode()) != 1:
+    if len(digest.encode()) != len(UNSEALED) or text.count(digest.encode()) != 1:
         raise ValueError("a manifest carries one digest of itself")
     return hashlib.sha256(text.replace(digest.encode(), UNSEALED.encode())).hexdigest()

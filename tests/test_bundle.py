@@ -19,7 +19,7 @@ from pagdeploy.bundle import (
     write_arrays,
     writing_bundle,
 )
-from pagdeploy.errors import IncompatibleArtifact, PagdeployError, UsageError
+from pagdeploy.errors import BuildFailed, IncompatibleArtifact, PagdeployError, UsageError
 from pagdeploy.manifest import UNSEALED, digest_of
 
 FILES = ("engine.onnx", "model.onnx", "sample/inputs.npz", "sample/outputs.npz")
@@ -256,3 +256,24 @@ def test_sealing_vouches_for_every_file(bundle):
     (bundle / "notes.txt").write_text("more")
     seal(bundle, manifest.model_copy(update={"pagdeploy_version": "other"}))
     assert sorted(open_bundle(bundle).manifest.files) == sorted((*FILES, "notes.txt"))
+
+
+def test_a_name_that_looks_like_an_escape_is_sealed_and_read(bundle):
+    manifest = open_bundle(bundle).manifest
+    image = manifest.inputs[0].model_copy(update={"name": r"a\u0000b"})
+    seal(bundle, manifest.model_copy(update={"inputs": [image]}))
+    assert open_bundle(bundle).manifest.inputs[0].name == r"a\u0000b"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", UNSEALED])
+def test_what_no_reader_takes_is_not_published(bundle, name):
+    before = {name: (bundle / name).read_bytes() for name in (*FILES, MANIFEST)}
+    manifest = open_bundle(bundle).manifest
+    image = manifest.inputs[0].model_copy(update={"name": name})
+    with (
+        pytest.raises(BuildFailed, match="cannot stand in a manifest, so no bundle was made"),
+        writing_bundle(bundle) as folder,
+    ):
+        seal(folder, manifest.model_copy(update={"inputs": [image]}))
+    assert {name: (bundle / name).read_bytes() for name in before} == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pagdeploy.cli import app
 from pagdeploy.cli.dialects import translate
+from pagdeploy.engines.ort_native import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +39,12 @@ def refused(code: int, text: str, *arguments: object) -> None:
     assert (got, fault["exit_code"]) == (code, code)
     assert text in f"{fault['error']} {fault['remedy']}" and fault["remedy"]
     assert not err
+
+
+@pytest.fixture(autouse=True)
+def _standard_operators(monkeypatch):
+    """Whether our op library is installed must not matter."""
+    monkeypatch.setenv(VARIABLE, "off")
 
 
 def test_the_whole_road(model_file, tmp_path):
@@ -179,7 +186,7 @@ def test_bad_bundles_are_refused(command, bundle, tmp_path):
     refused(4, "was changed: 'engine.onnx' is not the file that was built", command, bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps({**manifest, "files": {"../x": "0"}}))
-    refused(4, "names the file '../x', which lies outside", command, bundle)
+    refused(4, "manifest.json was changed after the build", command, bundle)
     (bundle / "manifest.json").write_text(json.dumps({**manifest, "format_version": 9}))
     refused(4, "has bundle format 9; this pagdeploy reads format 3. Update", command, bundle)
     (bundle / "manifest.json").write_text("[" * 9999)

@@ -85,6 +85,33 @@ def listed(name: str) -> Damage:
     return damage
 
 
+def unsealed(part: str, by: str) -> Damage:
+    """A replacement in the manifest's text, which keeps the digest that it had."""
+
+    def damage(bundle: Path) -> None:
+        whole = (bundle / MANIFEST).read_text()
+        assert part in whole, part
+        (bundle / MANIFEST).write_text(whole.replace(part, by, 1))
+
+    return damage
+
+
+def planned(**entries: Any) -> Damage:
+    """A plan of TensorRT, which says this."""
+
+    def damage(bundle: Path) -> None:
+        engine = content_of(bundle)["engine"]
+        plan = {"profiles": [], **entries}
+        entry("engine", value={**engine, "flavour": "tensorrt", "plan": plan})(bundle)
+
+    return damage
+
+
+def profiled(size: int, name: str = "image") -> Damage:
+    """A plan with a profile of an input, whose largest size this is."""
+    return planned(profiles=[{name: {"min": [0], "opt": [1], "max": [size]}}])
+
+
 def linked(bundle: Path) -> None:
     """The engine is a link to a file outside of the bundle."""
     outside = bundle.parent / "elsewhere.onnx"
@@ -165,6 +192,12 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "a mark of the byte order": (text("{", "\ufeff{"), FOREIGN),
     "a surrogate": (text('"name": "', '"name": "\\ud800'), FOREIGN),
     "a zero in a name": (text('"name": "', '"name": "\\u0000'), FOREIGN),
+    "a zero in the name of a file": (listed("a\0b"), FOREIGN),
+    "a zero behind a backslash": (text('"name": "', '"name": "\\\\\\u0000'), FOREIGN),
+    "a backslash and what would be a zero": (entry("gates", 0, "name", value="a\\u0000b"), SOUND),
+    "two backslashes and what would be a zero": (
+        entry("gates", 0, "name", value="a\\\\u0000b"), SOUND,
+    ),
     "NaN": (text('"sample_range": [', '"sample_range": [NaN, '), FOREIGN),
     "a comment": (text("{", "/* */ {"), FOREIGN),
     "a comma at the end": (text(', "digest"', ', "ops": [],, "digest"'), FOREIGN),
@@ -174,7 +207,10 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "white space behind the end": (
         lambda bundle: raw((bundle / MANIFEST).read_bytes() + b" ")(bundle), CHANGED,
     ),
-    "an entry twice": (text('"ops":', '"ops": 7, "ops":'), SOUND),  # the last one counts
+    "an entry twice": (text('"ops":', '"ops": 7, "ops":'), FOREIGN),
+    "an entry twice with one value": (text('"ops":', '"ops": [], "ops":'), FOREIGN),
+    "a file twice": (text('"files": {', '"files": {"a": "x", "a": 5, '), FOREIGN),
+    "an entry twice, once in escapes": (text('"ops":', '"\\u006fps": [], "ops":'), FOREIGN),
     # ---- versions ----
     "another format": (entry("format", value="zip"), FOREIGN),
     "no format": (without("format"), FOREIGN),
@@ -193,6 +229,11 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "version 0": (
         entry("format_version", value=0), "{} has bundle format 0; this pagdeploy reads format 3.",
     ),
+    "the lowest version": (
+        entry("format_version", value=-(2**63)),
+        "{} has bundle format -9223372036854775808; this pagdeploy reads format 3.",
+    ),
+    "a version below it": (entry("format_version", value=-(2**63) - 1), FOREIGN),
     "a version of 64 bits": (entry("format_version", value=2**64 - 1), FOREIGN),
     "a version of 30 digits": (entry("format_version", value=10**29), FOREIGN),
     "a version with a fraction": (entry("format_version", value=3.0), FOREIGN),
@@ -212,6 +253,8 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "a density that is true": (entry("gates", 0, "density", value=[True, 0.5]), FOREIGN),
     "a density that is whole": (entry("gates", 0, "density", value=[1, 0]), SOUND),
     "a density beyond all numbers": (text('"density": [', '"density": [1e400, '), FOREIGN),
+    "a density of 30 digits": (entry("gates", 0, "density", value=[10**29, 0.5]), SOUND),
+    "a density of 400 digits": (entry("gates", 0, "density", value=[10**399, 0.5]), FOREIGN),
     "a size that is negative": (entry("inputs", 0, "shape", 0, value=-1), FOREIGN),
     "a size of 32 bits": (entry("inputs", 0, "shape", 0, value=2**31), FOREIGN),
     "a size with a fraction": (entry("inputs", 0, "sample_shape", 0, value=1.0), FOREIGN),
@@ -223,7 +266,26 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "files that are a list": (entry("files", value=[]), FOREIGN),
     "a plan of onnxruntime": (entry("engine", "plan", value=PLAN), FOREIGN),
     "TensorRT without a plan": (entry("engine", "flavour", value="tensorrt"), FOREIGN),
+    "a plan": (planned(), SOUND),
+    "a plan's profile": (profiled(2**31 - 1), SOUND),
+    "a profile of no input": (profiled(1, "other"), FOREIGN),
+    "a profile of 32 bits": (profiled(2**31), FOREIGN),
+    "a profile that is negative": (profiled(-1), FOREIGN),
+    "a profile of 30 digits": (profiled(10**29), FOREIGN),
+    "a level": (planned(builder_optimization_level=5), SOUND),
+    "a level that is negative": (planned(builder_optimization_level=-1), FOREIGN),
+    "a level of 30 digits": (planned(builder_optimization_level=10**29), FOREIGN),
+    "a memory pool of 63 bits": (planned(memory_pools={"a": 2**63 - 1}), SOUND),
+    "a memory pool of 64 bits": (planned(memory_pools={"a": 2**63}), FOREIGN),
+    "a memory pool of 30 digits": (planned(memory_pools={"a": 10**30}), FOREIGN),
+    "a memory pool that is negative": (planned(memory_pools={"a": -1}), FOREIGN),
     # ---- the digest ----
+    "an engine outside, not sealed again": (
+        unsealed('"file": "engine.onnx"', '"file": "../engine.plan"'), CHANGED,
+    ),
+    "a file above, not sealed again": (unsealed('"files": {', '"files": {"../x": "",'), CHANGED),
+    "a dtype, not sealed again": (unsealed('"float32"', '"uint16"'), CHANGED),
+    "a digest of other letters": (text(UNSEALED, "\u00e9" * 64), FOREIGN),
     "no digest": (without("digest"), FOREIGN),
     "two digests": (sealed_twice, FOREIGN),
     "a short digest": (text(UNSEALED, "0" * 63), FOREIGN),
@@ -250,6 +312,9 @@ CASES: dict[str, tuple[Damage, str | None]] = {
     "an absolute file": (listed("/etc/passwd"), OUTSIDE.format("{}", "/etc/passwd")),
     "a file that goes up": (listed("sample/../../x"), OUTSIDE.format("{}", "sample/../../x")),
     "a drive": (listed("C:x"), OUTSIDE.format("{}", "C:x")),
+    "two files above": (
+        entry("files", value={"../z": "", "../a": ""}), OUTSIDE.format("{}", "../a"),
+    ),
     "no name": (listed(""), OUTSIDE.format("{}", "")),
     "an engine outside": (
         entry("engine", "file", value="../engine.onnx"), OUTSIDE.format("{}", "../engine.onnx"),

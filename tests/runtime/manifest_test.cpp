@@ -86,6 +86,10 @@ TEST(Manifest, WhatNoBuildWritesIsForeign) {
         {"a range of one number", "[0.0, 1.0]", "[0.0]"},
         {"a name with a zero", "\"name\": \"x\"", "\"name\": \"x\\u0000y\""},
         {"a size's name with a zero", "[\"n\", 3]", "[\"n\\u0000\", 3]"},
+        {"a zero behind a backslash", "\"name\": \"x\"", "\"name\": \"x\\\\\\u0000y\""},
+        {"a key with a zero", "\"files\": {", "\"files\": {\"a\\u0000\": \"\", "},
+        {"an entry twice", "\"ops\": [],", "\"ops\": [], \"ops\": [],"},
+        {"a file twice", "\"files\": {", "\"files\": {\"a\": \"x\", \"a\": 5, "},
         {"a version beyond int64", "\"format_version\": 3", "\"format_version\": 18446744073709551615"},
         {"an entry that is unknown", "\"ops\": [],", "\"ops\": [], \"run_this\": \"rm\","},
         {"an entry that lacks", "\"ops\": [],", ""},
@@ -104,6 +108,16 @@ TEST(Manifest, WhatNoBuildWritesIsForeign) {
         EXPECT_EQ(status, PAG_INCOMPATIBLE) << change.what;
         EXPECT_EQ(message, "b/m.json is not a manifest that pagdeploy wrote.") << change.what;
     }
+}
+
+TEST(Manifest, ABackslashBeforeWhatWouldBeAZeroIsSound) {
+    const std::string text = replaced(kGood, "\"name\": \"x\"", "\"name\": \"x\\\\u0000y\"");
+    EXPECT_EQ(parseManifest(sealed(text), "b/m.json").inputs[0].name, "x\\u0000y");
+}
+
+TEST(Manifest, AChangeIsSeenBeforeWhatTheAbiCannotDescribe) {
+    EXPECT_EQ(refusalOf(replaced(sealed(kGood), "float32", "uint16")).second,
+              "b/m.json was changed after the build.");
 }
 
 // Sound, and beyond what the ABI can say.
@@ -128,6 +142,16 @@ TEST(Manifest, MayBeLarge) {
     }
     const std::string text = sealed(replaced(kGood, "\"files\": {", "\"files\": {" + many));
     EXPECT_EQ(parseManifest(text, "b/m.json").files.size(), 200'001u);
+}
+
+// Each is looked at once: a parser that went over the list at the end of each would take hours.
+TEST(Manifest, AListOfManyObjectsIsRefusedSoon) {
+    std::string many;
+    for (int i = 0; i < 1'000'000; ++i) {
+        many += "{},";
+    }
+    const std::string text = sealed(replaced(kGood, "\"ops\": [", "\"ops\": [" + many + "{}"));
+    EXPECT_EQ(refusalOf(text).second, "b/m.json is not a manifest that pagdeploy wrote.");
 }
 
 TEST(Manifest, OtherTextsAreForeign) {

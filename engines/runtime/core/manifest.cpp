@@ -4,6 +4,7 @@
 #include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -74,9 +75,6 @@ void readEngine(const Json& json, Manifest& manifest) {
     manifest.libraries = namesOf(json, "libraries");
     const auto plan = json.find("plan");
     manifest.hasPlan = plan != json.end() && !plan->is_null();
-    if (manifest.hasPlan != (manifest.flavour.rfind("tensorrt", 0) == 0)) {
-        throw Malformed("a plan belongs to TensorRT, and TensorRT to a plan");
-    }
     if (manifest.hasPlan) {
         manifest.plugins = namesOf(*plan, "plugins");
         manifest.versionCompatible = plan->value("version_compatible", false);
@@ -84,12 +82,24 @@ void readEngine(const Json& json, Manifest& manifest) {
     }
 }
 
-// A profile is of an input.
-void requireKnownProfiles(const Json& plan, const Manifest& manifest) {
-    for (const Json& profile : plan["profiles"]) {
+// What the schema cannot say: a plan is TensorRT's, and a profile is of an input.
+void requireAgreement(const Json& json) {
+    const Json& engine = json["engine"];
+    const auto plan = engine.find("plan");
+    const bool hasPlan = plan != engine.end() && !plan->is_null();
+    if (hasPlan != (engine["flavour"].get_ref<const std::string&>().rfind("tensorrt", 0) == 0)) {
+        throw Malformed("a plan belongs to TensorRT, and TensorRT to a plan");
+    }
+    if (!hasPlan) {
+        return;
+    }
+    std::set<std::string> inputs;
+    for (const Json& input : json["inputs"]) {
+        inputs.insert(input["name"].get<std::string>());
+    }
+    for (const Json& profile : (*plan)["profiles"]) {
         for (const auto& [name, sizes] : profile.items()) {
-            const auto isIt = [&name = name](const TensorSpec& input) { return input.name == name; };
-            if (std::none_of(manifest.inputs.begin(), manifest.inputs.end(), isIt)) {
+            if (inputs.count(name) == 0) {
                 throw Malformed("a profile of no input");
             }
         }
@@ -122,9 +132,6 @@ Manifest parsed(const Json& json) {
             {gate["name"].get<std::string>(), gate["density"].get<std::vector<double>>()});
     }
     manifest.files = json["files"].get<std::map<std::string, std::string>>();
-    if (manifest.hasPlan) {
-        requireKnownProfiles(json["engine"]["plan"], manifest);
-    }
     return manifest;
 }
 
@@ -146,13 +153,45 @@ void requireVersion(const Json& json, const fs::path& folder) {
     }
 }
 
-Json jsonOf(const std::string& text) {
-    const bool hasMark = text.rfind("\xef\xbb\xbf", 0) == 0;  // which JSON does not have
+// What the parsed value no longer shows, or the schema cannot say. A pass of its own: a callback makes
+// nlohmann's parser quadratic in the objects of a list. Each function says whether to go on.
+class TextCheck : public Json::json_sax_t {
+public:
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(number_integer_t) override { return true; }
+    bool number_unsigned(number_unsigned_t) override { return true; }
+    bool number_float(number_float_t, const string_t&) override { return true; }
+    bool binary(binary_t&) override { return true; }
+    bool start_array(std::size_t) override { return true; }
+    bool end_array() override { return true; }
     // Names cross the C ABI, where they end at the first zero.
-    if (hasMark || text.find("\\u0000") != std::string::npos) {
-        throw Malformed("text");
+    bool string(string_t& text) override { return text.find('\0') == std::string::npos; }
+    bool start_object(std::size_t) override {
+        keys_.emplace_back();
+        return true;
     }
-    return Json::parse(text);
+    // Of a key that is there twice, readers keep one or the other.
+    bool key(string_t& name) override { return string(name) && keys_.back().insert(name).second; }
+    bool end_object() override {
+        keys_.pop_back();
+        return true;
+    }
+    bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+
+private:
+    std::vector<std::set<std::string>> keys_;  // of each object that is open
+};
+
+Json jsonOf(const std::string& text) {
+    if (text.rfind("\xef\xbb\xbf", 0) == 0) {
+        throw Malformed("a mark of the byte order, which JSON does not have");
+    }
+    Json json = Json::parse(text);
+    if (TextCheck check; !Json::sax_parse(text, &check)) {
+        throw Malformed("a key that is there twice, or a zero");
+    }
+    return json;
 }
 
 }  // namespace
@@ -167,10 +206,11 @@ Manifest parseManifest(std::string text, const fs::path& source) {
         if (!fits(json, schema)) {
             throw foreign;
         }
-        Manifest manifest = parsed(json);
+        requireAgreement(json);
         if (!vouchesForItself(text, json.at("digest").get<std::string>())) {
             throw Problem(PAG_INCOMPATIBLE, source.string() + " was changed after the build.", kUntrusted);
         }
+        Manifest manifest = parsed(json);
         manifest.text = std::move(text);
         return manifest;
     } catch (const Json::exception&) {

@@ -154,7 +154,7 @@ def _made(
     whole = _whole_bias(bias, units_of_all, weights.shape[0])
     units_of_x = Units.of(x)
     assert units_of_x is not None, "dequantized() asked"
-    if whole is None or not _sums_fit(weights, whole, units_of_x.zero):
+    if units_of_all is None or whole is None or not _sums_fit(weights, whole, units_of_x.zero):
         return None
     with np.errstate(over="ignore"):
         if not np.all(np.isfinite(units_of_all / np.float32(units.step if units else 1))):

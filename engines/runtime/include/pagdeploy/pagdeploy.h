@@ -11,8 +11,9 @@
  *
  * Objects are counted: an engine keeps its bundle and a context keeps its engine, so they may be
  * released in any order. Release functions take NULL. A bundle and an engine may be used by many
- * threads at once; a context by one at a time, and what calls it meanwhile gets PAG_USAGE. Strings and arrays that a call hands out live as long
- * as the object that they belong to, unless it says otherwise.
+ * threads at once; a context by one at a time, and what calls it meanwhile gets PAG_USAGE. Strings
+ * and arrays that a call hands out live as long as the object that they belong to, unless it says
+ * otherwise.
  *
  * The ABI only grows. A struct begins with its size, which the caller sets to sizeof: the library
  * reads and writes no further, and what an older caller leaves out is zero, the default. Functions
