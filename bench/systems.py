@@ -1,6 +1,6 @@
 """The gated networks of the literature, from their authors' PyTorch to a verified engine.
 
-    python bench/systems.py [--full] [--engine native pure] [--density D] [--size HxW]
+    python bench/systems.py [--full] [--engine native pure] [--density D | --half] [--size HxW]
                             [--only NAME ...] [--models DIR] [--until export|build|times]
                             [--json FILE] [--markdown]
 
@@ -43,6 +43,7 @@ def main() -> int:
         "--engine", choices=LOWERINGS, nargs="+", help="by default those that can be built here"
     )
     parser.add_argument("--density", type=float, help="instead of the published one")
+    parser.add_argument("--half", action="store_true", help="time with every other gate forced off")
     parser.add_argument("--size", type=_size, metavar="HxW", help="of the images, in pixels")
     parser.add_argument("--only", nargs="+", choices=names(), metavar="NAME", help="of systems")
     parser.add_argument("--models", type=Path, metavar="DIR", help="where what was built is kept")
@@ -53,7 +54,7 @@ def main() -> int:
     torch.set_num_threads(2)
     options = Options(
         arguments.full, _engines(arguments.engine), arguments.density, arguments.size,
-        arguments.until,
+        arguments.until, arguments.half,
     )  # fmt: skip
     chosen = [s for s in SYSTEMS if not arguments.only or s.name in arguments.only]
     rows = []
@@ -107,6 +108,8 @@ def _take_apart(system: System, models: Path, options: Options) -> Row:
         command += ["--engine", *options.engines]
         if options.density is not None:
             command += ["--density", str(options.density)]
+        if options.half:
+            command.append("--half")
         if options.size is not None:
             command += ["--size", "x".join(map(str, options.size))]
         child = subprocess.run(

@@ -23,6 +23,8 @@ from pagdeploy.errors import PagdeployError
 from pagdeploy.files import replacing_file
 from pagdeploy.graph.cost import count_cost
 from pagdeploy.graph.gates import expose
+from pagdeploy.graph.read import read_model
+from pagdeploy.graph.steer import steer
 from pagdeploy.measure.timing import time_in_turn
 from pagdeploy.verbs.build import build
 from pagdeploy.verbs.profile.candidates import (
@@ -30,6 +32,7 @@ from pagdeploy.verbs.profile.candidates import (
     MASKED,
     PLAIN,
     Candidates,
+    forced_inputs,
     load_candidates,
     perforated_convolutions,
 )
@@ -63,6 +66,7 @@ class Options:
         density: Instead of the published one.
         size: Height and width of the images, instead of the network's own.
         until: The last step.
+        half: Force every other gate to its first branch, and the others to their second.
     """
 
     full: bool
@@ -70,6 +74,7 @@ class Options:
     density: float | None = None
     size: tuple[int, int] | None = None
     until: str = TIMES
+    half: bool = False
 
 
 def take(system: System, folder: Path, options: Options) -> Row:
@@ -102,9 +107,13 @@ def take(system: System, folder: Path, options: Options) -> Row:
         reason=next((verdict["reason"] for verdict in verdicts if verdict["reason"]), ""),
         **json.loads((folder / _COUNTS).read_text()),
     )
-    if options.until == TIMES and row.verified:
-        row = dataclasses.replace(row, milliseconds=_time(folder, options.engines))
-    return row
+    if options.until != TIMES or not row.verified:
+        return row
+    if not options.half:
+        return dataclasses.replace(row, milliseconds=_time(folder, options.engines, {}))
+    decisions, needed = _every_other(folder, options.engines[0])
+    times = _time(folder, options.engines, decisions)
+    return dataclasses.replace(row, macs_needed=needed, milliseconds=times)
 
 
 def _export(system: System, folder: Path, options: Options) -> None:
@@ -236,21 +245,47 @@ def _most_typical(candidates: Candidates, every: Sequence[Feeds], density: float
     return min(every, key=distance)
 
 
-def _time(folder: Path, engines: Sequence[str]) -> dict[str, float]:
-    """Median milliseconds of the engines and of both baselines, on the same image, in turn."""
-    with np.load(folder / _FEEDS) as stored:
-        feeds = {name: stored[name] for name in stored.files}
-    load = engine_named("onnxruntime").load
-    sessions: dict[str, Session] = {
-        name: load(_baseline(folder, name).read_bytes(), taking_turns=True)
-        for name in (PLAIN, MASKED)
+def _every_other(folder: Path, engine: str) -> tuple[Feeds, float]:
+    """Decisions that turn every other gate off, and the multiply-adds that these ask for."""
+    bundle = open_bundle(folder / f"{engine}.pagbundle")
+    candidates = load_candidates(bundle, threads=0, host_code=False)
+    feeds = _timed_feeds(folder)
+    own = candidates.decisions(feeds)
+    decisions = {
+        gate.selection: np.full_like(own[gate.selection], k % 2)
+        for k, gate in enumerate(candidates.gates)
     }
+    shapes = {name: array.shape for name, array in feeds.items()}
+    cost = count_cost(candidates.perforated, shapes, candidates.shares(feeds, decisions))
+    return decisions, cost.sparse
+
+
+def _time(folder: Path, engines: Sequence[str], decisions: Feeds) -> dict[str, float]:
+    """Median milliseconds of the engines and of both baselines, on the same image, in turn.
+
+    Args:
+        folder: With everything built.
+        engines: Their names.
+        decisions: What gates are forced to, by the selection's name; still, they are computed.
+    """
+    models = {name: read_model(_baseline(folder, name)) for name in (PLAIN, MASKED)}
+    libraries: dict[str, Sequence[Path]] = {}
     for engine in engines:
         bundle = open_bundle(folder / f"{engine}.pagbundle")
-        content = bundle.file(bundle.manifest.engine.file).read_bytes()
-        sessions[engine] = load(content, plugins=op_libraries(bundle, False), taking_turns=True)
-    runs = {name: _run_on(session, feeds) for name, session in sessions.items()}
+        models[engine] = read_model(bundle.file(bundle.manifest.engine.file))
+        libraries[engine] = op_libraries(bundle, False)
+    feeds, load = forced_inputs(_timed_feeds(folder), decisions), engine_named("onnxruntime").load
+    runs = {}
+    for name, model in models.items():
+        content = (steer(model, decisions) if decisions else model).SerializeToString()
+        session = load(content, plugins=libraries.get(name, ()), taking_turns=True)
+        runs[name] = _run_on(session, feeds)
     return {name: timing.median_ms for name, timing in time_in_turn(runs).items()}
+
+
+def _timed_feeds(folder: Path) -> Feeds:
+    with np.load(folder / _FEEDS) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _run_on(session: Session, feeds: Feeds) -> Callable[[], object]:

@@ -95,13 +95,13 @@ def test_integers_are_shown_as_the_numbers_they_stand_for(int8):
 @pytest.mark.slow
 @pytest.mark.parametrize("lowering", LOWERINGS)
 def test_the_trained_network_is_cleared(lowering, tmp_path):
-    """As onnxruntime's integer kernels compute it, calibrated on other scenes."""
+    """As onnxruntime's integer kernels compute it, calibrated on enough other scenes."""
     pytest.importorskip("torch")
     from pagdeploy.examples.rooms.model import trained
     from pagdeploy.examples.rooms.scenes import render
     from pagdeploy.verbs.export import export
 
-    images = np.stack([render(902_000 + i, 64, 80).image for i in range(3)]).astype(np.float32)
+    images = np.stack([render(902_000 + i, 64, 80).image for i in range(9)]).astype(np.float32)
     export(trained("gated50"), tmp_path / "m.onnx", shapes={"image": (1, 3, 64, 80)})
     build(
         tmp_path / "m.onnx", tmp_path / "m.pagbundle", engine="onnxruntime", lowering=lowering,

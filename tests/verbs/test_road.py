@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from pagdeploy.bundle import open_bundle, seal
-from pagdeploy.errors import IncompatibleArtifact, UsageError
+from pagdeploy.errors import BuildFailed, IncompatibleArtifact, UsageError
 from pagdeploy.graph.read import graphs_of
 from pagdeploy.manifest import Manifest
 from pagdeploy.verbs.build import build
@@ -231,7 +231,8 @@ def test_models_with_any_kind_of_input_build_and_verify(tmp_path, kind):
 def test_a_bundle_of_an_unknown_precision_is_refused(bundle):
     manifest = open_bundle_manifest(bundle)
     engine = manifest.engine.model_copy(update={"precision": "int3"})
-    seal(bundle, manifest.model_copy(update={"engine": engine}))
+    with pytest.raises(BuildFailed, match="so no bundle was made"):
+        seal(bundle, manifest.model_copy(update={"engine": engine}))
     with pytest.raises(IncompatibleArtifact, match="is not a manifest that pagdeploy wrote"):
         verify(bundle)
 
