@@ -12,17 +12,25 @@ import onnx
 import onnxruntime
 import pytest
 
+from pagdeploy.engines.ort_native import VARIABLE
+
 NAME = "libpagdeploy_ort.so"
 _BUILD = Path(__file__).parents[1] / "build"
 
 
-def op_library() -> Path:
-    """The one that PAGDEPLOY_ORT_OPS names, or the newest below build/; a skip if there is none."""
-    given = os.environ.get("PAGDEPLOY_ORT_OPS")
+def built_op_library() -> Path | None:
+    """The one that PAGDEPLOY_ORT_OPS names, or the newest below build/."""
+    given = os.environ.get(VARIABLE)
     found = [Path(given)] if given else list(_BUILD.glob(f"**/{NAME}"))
-    if not found:
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def op_library() -> Path:
+    """The built one, or a skip if there is none."""
+    found = built_op_library()
+    if found is None:
         pytest.skip(f"no {NAME} below build/: needs onnxruntime's headers")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return found
 
 
 def native_session(model: onnx.ModelProto, library: Path, threads: int = 2) -> Any:

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper
 
 import pagdeploy
 from pagdeploy.bundle import open_bundle
-from pagdeploy.engines.ort_native import op_library
+from pagdeploy.engines.ort_native import VARIABLE
 from tests.models import model_of
+from tests.native import built_op_library
 from tests.runtime.conftest import checked
 from tests.runtime.make_bundles import onnxruntime_library
 
@@ -50,24 +51,29 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> dict[str, 
         budget_input="budget",
     )
     inputs = {"image": read_image(photo), "budget": np.float32(0)}
-    found = {}
-    for lowering in ("gather", "dense", "native") if op_library() else ("gather", "dense"):
-        found[lowering] = folder / f"{lowering}.pagbundle"
-        pagdeploy.build(
-            folder / "model.onnx",
-            found[lowering],
-            engine="onnxruntime",
-            lowering=lowering,
-            inputs=inputs,
-        )
+    library, found = built_op_library(), {}
+    with pytest.MonkeyPatch.context() as patch:
+        if library is not None:
+            patch.setenv(VARIABLE, str(library))
+        for lowering in ("gather", "dense", "native") if library else ("gather", "dense"):
+            found[lowering] = folder / f"{lowering}.pagbundle"
+            pagdeploy.build(
+                folder / "model.onnx",
+                found[lowering],
+                engine="onnxruntime",
+                lowering=lowering,
+                inputs=inputs,
+            )
     return found
 
 
 def environment() -> dict[str, str]:
     """What the examples read."""
+    library = built_op_library()
     return {
         "PAGDEPLOY_RUNTIME_LIBRARY": str(onnxruntime_library()),
         "PAGDEPLOY_ALLOW_HOST_CODE": "1",
+        **({VARIABLE: str(library)} if library else {}),
     }
 
 
@@ -97,6 +103,7 @@ def test_minimal_says_what_run_says(
         "--save-outputs",
         saved,
         "--quiet",
+        **environment(),
     )
     names = [tensor.name for tensor in open_bundle(bundle).manifest.outputs]
     assert len(names) == 4
