@@ -201,7 +201,10 @@ def _on(put: Nodes, part: ImagePart, chosen: Mapping[ir.Value, ir.Value]) -> ir.
         if node.domain == DOMAIN:
             known[node.outputs[0]] = compute(put, node, operands, masked=False)
         else:
-            known[node.outputs[0]] = put.copy(node, *operands)
+            made = known[node.outputs[0]] = put.copy(node, *operands)
+            if chosen and made.shape is not None:
+                # Of fewer images: onnxruntime would let sizes of one name share their memory.
+                made.shape = ir.Shape([None, *made.shape[1:]])
     return written(put, _over(part.on, known), _dtype(part))
 
 
