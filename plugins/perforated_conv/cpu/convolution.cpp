@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "perforated_conv/cpu/inactive.hpp"
+#include "perforated_conv/cpu/input_rows.hpp"
 #include "perforated_conv/cpu/tiles.hpp"
 
 namespace pagdeploy::cpu {
@@ -28,7 +29,6 @@ constexpr int kDepthwiseChannels = 256;
 // Pointers and partial sums of the tile that a thread works on.
 struct Scratch {
     std::vector<const float*> input;
-    std::vector<std::ptrdiff_t> offsets;
     std::vector<float*> output;
     std::vector<const float*> base;
     std::vector<float> baseRow;
@@ -172,10 +172,8 @@ void Convolution::computeTile(const ConvCall& call, const ConvGeometry& geometry
 // Groups of rows, and in each group [tap][row].
 void Convolution::fillInput(const ConvCall& call, const ConvGeometry& geometry, const Tile& tile,
                             int groupRows, const float** to) const {
-    const Grid& map = geometry.input;
-    const BranchGeometry& reach = shape_.reach;
-    const std::ptrdiff_t channels = shape_.inputChannels;
     if (isPointwise()) {  // a pixel reads itself
+        const std::ptrdiff_t channels = shape_.inputChannels;
         for (int r = 0; r < tile.rows; ++r) {
             const std::size_t row = tile.firstRow + r;
             const std::size_t pixel = call.pixels != nullptr ? call.pixels[row] : row;
@@ -183,42 +181,8 @@ void Convolution::fillInput(const ConvCall& call, const ConvGeometry& geometry, 
         }
         return;
     }
-    const int taps = shape_.taps();
-    std::vector<std::ptrdiff_t>& offsets = scratch().offsets;  // of the taps, from the first one
-    offsets.resize(static_cast<std::size_t>(taps));
-    for (int tap = 0; tap < taps; ++tap) {
-        const std::ptrdiff_t y = tap / shape_.width * reach.dilationY;
-        offsets[tap] = (y * map.width + tap % shape_.width * reach.dilationX) * channels;
-    }
-    const int lastTapY = (shape_.height - 1) * reach.dilationY;
-    const int lastTapX = (shape_.width - 1) * reach.dilationX;
-    AscendingPixels pixels(geometry.output, call.pixels, tile.firstRow);
-    for (int first = 0; first < tile.rows; first += groupRows) {
-        const int rows = std::min(groupRows, tile.rows - first);
-        for (int r = 0; r < rows; ++r) {
-            const PixelPosition at = pixels.next();
-            const int top = at.y * shape_.strideY - reach.padTop;
-            const int left = at.x * shape_.strideX - reach.padLeft;
-            const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(at.image) * map.height + top;
-            const std::ptrdiff_t corner = (line * map.width + left) * channels;
-            const bool inside = top >= 0 && left >= 0 && top + lastTapY < map.height &&
-                                left + lastTapX < map.width;
-            const float** pointer = to + r;
-            if (inside) {
-                for (int tap = 0; tap < taps; ++tap, pointer += rows) {
-                    *pointer = call.x + (corner + offsets[tap]);
-                }
-                continue;
-            }
-            for (int tap = 0; tap < taps; ++tap, pointer += rows) {
-                const int y = top + tap / shape_.width * reach.dilationY;
-                const int x = left + tap % shape_.width * reach.dilationX;
-                const bool reads = y >= 0 && y < map.height && x >= 0 && x < map.width;
-                *pointer = reads ? call.x + (corner + offsets[tap]) : zeros_.get();
-            }
-        }
-        to += static_cast<std::size_t>(rows) * taps;
-    }
+    InputRows<float>{call.x, zeros_.get(), call.pixels, tile.firstRow, tile.rows, groupRows}.fill(
+        shape_, geometry, to);
 }
 
 void Convolution::multiplyTile(const Tile& tile, int groupRows, bool fetches,

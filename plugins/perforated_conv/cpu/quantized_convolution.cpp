@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 
+#include "perforated_conv/cpu/input_rows.hpp"
 #include "perforated_conv/cpu/tiles.hpp"
 
 namespace pagdeploy::cpu {
@@ -21,7 +22,6 @@ constexpr std::size_t kPixelsPerTask = 1024;
 // Pointers of the tile that a thread works on.
 struct Scratch {
     std::vector<const std::uint8_t*> input;
-    std::vector<std::ptrdiff_t> offsets;
     std::vector<std::uint8_t*> bytes;
     std::vector<float*> floats;
     std::vector<const std::uint8_t*> base;
@@ -172,7 +172,9 @@ void QuantizedConvolution::computeTile(const QuantizedCall& call, const ConvGeom
     }
     // Even groups: 25 rows are 9, 8 and 8 rather than 12, 12 and 1.
     const int groupRows = ceilDivide(tile.rows, ceilDivide(tile.rows, isa_.rows));
-    fillInput(call, geometry, tile, groupRows, mine.input.data());
+    InputRows<std::uint8_t>{call.x, outside_.data(), call.pixels, tile.firstRow, tile.rows,
+                            groupRows}
+        .fill(shape_, geometry, mine.input.data());
 
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const auto zero = static_cast<float>(form_.y.zero);
@@ -200,40 +202,6 @@ void QuantizedConvolution::computeTile(const QuantizedCall& call, const ConvGeom
             sink.base = adds ? mine.base.data() + first : nullptr;
             isa_.multiply(product);
         }
-    }
-}
-
-// Groups of rows, and in each group [tap][row].
-void QuantizedConvolution::fillInput(const QuantizedCall& call, const ConvGeometry& geometry,
-                                     const Tile& tile, int groupRows,
-                                     const std::uint8_t** to) const {
-    const Grid& map = geometry.input;
-    const BranchGeometry& reach = shape_.reach;
-    const std::ptrdiff_t channels = shape_.inputChannels;
-    const int taps = shape_.taps();
-    std::vector<std::ptrdiff_t>& offsets = scratch().offsets;  // of the taps, from the first one
-    offsets.resize(static_cast<std::size_t>(taps));
-    for (int tap = 0; tap < taps; ++tap) {
-        const std::ptrdiff_t y = tap / shape_.width * reach.dilationY;
-        offsets[tap] = (y * map.width + tap % shape_.width * reach.dilationX) * channels;
-    }
-    AscendingPixels pixels(geometry.output, call.pixels, tile.firstRow);
-    for (int first = 0; first < tile.rows; first += groupRows) {
-        const int rows = std::min(groupRows, tile.rows - first);
-        for (int r = 0; r < rows; ++r) {
-            const PixelPosition at = pixels.next();
-            const int top = at.y * shape_.strideY - reach.padTop;
-            const int left = at.x * shape_.strideX - reach.padLeft;
-            const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(at.image) * map.height + top;
-            const std::ptrdiff_t corner = (line * map.width + left) * channels;
-            for (int tap = 0; tap < taps; ++tap) {
-                const int y = top + tap / shape_.width * reach.dilationY;
-                const int x = left + tap % shape_.width * reach.dilationX;
-                const bool reads = y >= 0 && y < map.height && x >= 0 && x < map.width;
-                to[tap * rows + r] = reads ? call.x + (corner + offsets[tap]) : outside_.data();
-            }
-        }
-        to += static_cast<std::size_t>(rows) * taps;
     }
 }
 

@@ -61,8 +61,6 @@ private:
     void pack(const std::int8_t* weights, const std::int32_t* bias, const float* scales);
     void computeTile(const QuantizedCall& call, const ConvGeometry& geometry,
                      const Tile& tile) const;
-    void fillInput(const QuantizedCall& call, const ConvGeometry& geometry, const Tile& tile,
-                   int groupRows, const std::uint8_t** to) const;
     // What an inactive pixel shows of a base.
     float shownFloat(std::uint8_t base) const;
     std::uint8_t shownByte(std::uint8_t base) const;
