@@ -36,6 +36,15 @@ void InactiveFill::fill(std::size_t firstPixel, std::size_t endPixel) const {
     const std::size_t count = (endPixel - firstPixel) * channels_;
     if (call_.baseIsOneValue) {
         std::fill_n(call_.y + first, count, constant_);
+    } else if (bends_ && call_.bend.slope == 1.0f) {
+        const float* base = call_.base + first;
+        float* y = call_.y + first;
+        const float low = call_.bend.low;
+        const float high = call_.bend.high;
+        for (std::size_t i = 0; i < count; ++i) {  // of two choices, which is a vector's loop
+            const float raised = base[i] < low ? low : base[i];
+            y[i] = raised > high ? high : raised;
+        }
     } else if (bends_) {
         std::transform(call_.base + first, call_.base + first + count, call_.y + first,
                        [by = call_.bend](float shown) { return bend(shown, by); });
