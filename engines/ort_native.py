@@ -32,7 +32,7 @@ LIBRARY = "libpagdeploy_ort.so"
 VARIABLE = "PAGDEPLOY_ORT_OPS"
 _OFF = "off"
 _PATIENCE = 120  # seconds for a test that takes one
-_TEST = 3  # counted up when the test asks for more, so that a library is tested again
+_TEST = 4  # counted up when the test asks for more, so that a library is tested again
 
 _log = logging.getLogger("pagdeploy.engines")
 

@@ -1,8 +1,8 @@
 """Hold our op library to the op table, and print the verdict as JSON; see `ort_native`.
 
 Small cases of what the library has: the gate, the literal convolution in both modes, and the
-channels-last one on its lists of pixels, between changes of layout, and the same in 8 bits. So a
-library that is older than what the lowering writes fails.
+channels-last one on its lists of pixels, between changes of layout, with its means, and the same in
+8 bits. So a library that is older than what the lowering writes fails.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def _case(
             domain=lists, **conv,
         ),
         helper.make_node("ToChannelsFirst", ["y_last"], ["channels_last"], domain=lists),
+        helper.make_node("ChannelMeansNhwc", ["y_last"], ["means"], domain=lists),
     ]  # fmt: skip
     constants: dict[str, npt.NDArray[Any]] = {
         "w": weights,
@@ -95,7 +96,8 @@ def _case(
     inputs = {"x": x, "base": base, "logits": logits}
     selection = PAG_GATE.reference(logits)
     y = PERFORATED_CONV.reference(x, selection, weights, bias, base, branch=1, **conv)
-    wanted = {"selection": selection, "literal": y, "channels_last": y}
+    means = y.mean((2, 3))[:, None, None]  # (N, 1, 1, M)
+    wanted = {"selection": selection, "literal": y, "channels_last": y, "means": means}
     return _model(nodes, constants, wanted, inputs), wanted, inputs
 
 

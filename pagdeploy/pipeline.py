@@ -32,6 +32,7 @@ from pagdeploy.passes import (
     recognise_masked_conv,
     recognise_steps,
     remove_gate_noise,
+    repeat_decisions,
     share_equal_nodes,
     skip_images,
     split_means,
@@ -101,7 +102,8 @@ PIPELINES: dict[str, tuple[ModuleType, ...]] = {
         insert_quantization,
         cast_precision,
         lower_segaware,
-        skip_images,
+        repeat_decisions,  # of parts that hold convolutions alone
+        skip_images,  # the others
         share_equal_nodes,  # before lowering, which makes one list for each selection
         lower_quantized,  # before what it leaves is gathered
         lower_native,
@@ -162,7 +164,7 @@ def lower(
         raise UsageError(
             f"There is no lowering {lowering!r}.", remedy=f"Choose one of: {', '.join(PIPELINES)}."
         )
-    module = _read(model)
+    module = read_module(model)
     passes = PIPELINES[lowering] + ((emulate_half,) if emulated else ())
     for name, rewrites, milliseconds in run_passes(module, passes, precision):
         _log.info("%-18s %4d rewrites %8.1f ms", name, rewrites, milliseconds)
@@ -195,7 +197,7 @@ def seen_by(
     import onnx
     import onnx_ir as ir
 
-    module = _read(model)
+    module = read_module(model)
     passes = PIPELINES[lowering]
     seen = passes[: passes.index(cast_precision) + 1]
     run_passes(module, (*seen, drop_unused, emulate_half), precision)
@@ -218,7 +220,7 @@ def recognise(model: onnx.ModelProto) -> onnx.ModelProto:
 
     from pagdeploy.ops.bodies import attach_bodies
 
-    module = _read(model)
+    module = read_module(model)
     recognised = (remove_gate_noise, recognise_gates, recognise_masked_conv)
     counts = run_passes(module, RECOGNITION)
     names = {each.__name__.rsplit(".", 1)[-1] for each in recognised}
@@ -228,7 +230,7 @@ def recognise(model: onnx.ModelProto) -> onnx.ModelProto:
     return attach_bodies(ir.to_proto(module))
 
 
-def _read(model: onnx.ModelProto) -> ir.Model:
+def read_module(model: onnx.ModelProto) -> ir.Model:
     """A copy to work on: its types and shapes inferred, its nodes named, its opset not too old."""
     import onnx
     import onnx_ir as ir

@@ -18,6 +18,7 @@ function(pagdeploy_add_cpu_kernels target)
     ${folder}/inactive.cpp
     ${folder}/instruction_set.cpp
     ${folder}/layout.cpp
+    ${folder}/means.cpp
     ${folder}/nchw.cpp
     ${folder}/packed_weights.cpp
     ${folder}/quantized_convolution.cpp

@@ -248,7 +248,7 @@ class Branch(Nodes):
 
 
 class Replacement(Nodes):
-    """The nodes that take one node's place.
+    """The nodes that take one node's place, or stand beside it.
 
     Args:
         model: Owns the node, perhaps in a subgraph.
@@ -267,9 +267,20 @@ class Replacement(Nodes):
             result: Made by one of the nodes.
             output: Which one of several; nobody may read the others.
         """
-        graph = self._node.graph
-        assert graph is not None, "a node that is being replaced lies in a graph"
         old = [output or self._node.outputs[0]]
         ir.convenience.replace_nodes_and_values(
-            graph, self._node, [self._node], self._tape.nodes, old, [result]
+            self._graph(), self._node, [self._node], self._tape.nodes, old, [result]
         )
+
+    def put_in_front(self) -> None:
+        """Put the nodes in front of the old one, which stays."""
+        self._graph().insert_before(self._node, self._tape.nodes)
+
+    def put_behind(self) -> None:
+        """Put the nodes behind the old one, which stays."""
+        self._graph().insert_after(self._node, self._tape.nodes)
+
+    def _graph(self) -> ir.Graph:
+        graph = self._node.graph
+        assert graph is not None, "a node that others replace or join lies in a graph"
+        return graph

@@ -237,16 +237,17 @@ class ImageParts:
 
 def means_of(value: ir.Value) -> list[ir.Node]:
     """The nodes that take the mean over each channel of a map, (N, C, H, W) -> (N, C, 1, 1)."""
-    return [node for node, _ in value.uses() if _is_mean(node)]
+    means = [node for node, _ in value.uses() if is_mean(node)]
+    return [node for node in means if node.attributes.get_int("keepdims", 1)]
 
 
-def _is_mean(node: ir.Node) -> bool:
+def is_mean(node: ir.Node) -> bool:
+    """Whether a node takes the mean over each channel of a float32 map, (N, C, H, W)."""
     if node.domain or node.outputs[0].dtype != ir.DataType.FLOAT:
         return False
     if node.op_type == "GlobalAveragePool":
         return True
-    keeps = node.attributes.get_int("keepdims", 1) == 1
-    return node.op_type == "ReduceMean" and keeps and axes_of(node, 4) == [2, 3]
+    return node.op_type == "ReduceMean" and axes_of(node, 4) == [2, 3]
 
 
 def leaves(term: Term) -> list[ir.Value]:

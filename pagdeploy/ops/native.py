@@ -26,7 +26,7 @@ _REACH = ("kernel_shape", "strides", "pads", "dilations")
 
 
 def schemas() -> list[onnx.defs.OpSchema]:
-    """Of the lists of pixels, the convolutions, and the changes of layout."""
+    """Of the lists of pixels, the convolutions, the changes of layout, and the means."""
     from onnx.defs import OpSchema
 
     kinds = {
@@ -82,12 +82,14 @@ def schemas() -> list[onnx.defs.OpSchema]:
         made("PerforatedConvPairNhwc", head | {"W2": f32, "B2": f32} | tail, f32, [*both, *inner]),
         made("ToChannelsLast", {"X": f32}, f32, [known["activation"], known["alpha"]]),
         made("ToChannelsFirst", {"X": f32}, f32, []),
+        made("ChannelMeansNhwc", {"X": f32}, f32, []),
         made("QLinearPerforatedConvNhwc", quantized | about_y | rest, u8, both),
         made("QLinearPerforatedConvNhwcFloat", quantized | rest, f32, both),
     ]
     inferences: list[Callable[[InferenceContext], None]] = [
         _infer_list, _infer_list, partial(_infer_conv, 3), partial(_infer_conv, 5),
         partial(_infer_layout, (0, 2, 3, 1)), partial(_infer_layout, (0, 3, 1, 2)),
+        partial(_infer_layout, (0, None, None, 3)),
         partial(_infer_conv, _BASE_BEHIND_Y), partial(_infer_conv, 7),
     ]  # fmt: skip
     for one, infer in zip(result, inferences, strict=True):
@@ -116,13 +118,16 @@ def _infer_conv(base_input: int, context: InferenceContext) -> None:
     context.set_output_type(0, result)
 
 
-def _infer_layout(axes: tuple[int, ...], context: InferenceContext) -> None:
-    """float32, with those axes of the input, if their sizes are known."""
+def _infer_layout(axes: tuple[int | None, ...], context: InferenceContext) -> None:
+    """float32, with those axes of the input, if their sizes are known; None is an axis of 1."""
     import onnx
 
     result = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None] * 4)
     given = tensor_type(context, 0).shape.dim
     if len(given) == 4:
         for axis, dim in zip(axes, result.tensor_type.shape.dim, strict=True):
-            dim.CopyFrom(given[axis])
+            if axis is None:
+                dim.dim_value = 1
+            else:
+                dim.CopyFrom(given[axis])
     context.set_output_type(0, result)

@@ -42,8 +42,10 @@ behind it; the transposed one stays for other readers, and is dropped if there a
 convolution that one other reads alone is computed where that one reads, and its other pixels are
 dead. A convolution that computes every pixel ends with the sum that alone reads it (`native.sums`).
 A pointwise convolution that alone reads another one at the same pixels becomes one node with it
-where that pays (`native.pairs`). Wide maps change their layout by ops of the library, with the
-activation in front (`native.layouts`). docs/plugins.md defines the ops.
+where that pays (`native.pairs`). What a block makes where its gate is on, and what it reads where
+that is off, is one convolution, too (`native.blends`). The mean over each channel is taken where
+the map lies. Wide maps change their layout by ops of the library, with the activation in front
+(`native.layouts`). docs/plugins.md defines the ops.
 """
 
 from __future__ import annotations
@@ -56,12 +58,14 @@ import onnx_ir as ir
 from pagdeploy.graph.choice import record
 from pagdeploy.graph.cut import CHANNELS_LAST
 from pagdeploy.graph.edit import Operand, Replacement, constant_of, is_zero, skip
+from pagdeploy.graph.images import is_mean
 from pagdeploy.ops import DOMAIN, Activation, Mode
 from pagdeploy.ops.native import CPU_DOMAIN, CPU_VERSION
 from pagdeploy.passes.gathering.pixels import output_size, size_of
 from pagdeploy.passes.gathering.regions import is_non_negative
-from pagdeploy.passes.native.layouts import change
-from pagdeploy.passes.native.lists import listed
+from pagdeploy.passes.native.blends import fuse
+from pagdeploy.passes.native.layouts import change, channels_last, last_of
+from pagdeploy.passes.native.lists import list_of
 from pagdeploy.passes.native.liveness import (
     ELEMENTWISE,
     Where,
@@ -83,7 +87,7 @@ _ZERO = np.zeros((1, 1, 1, 1), np.float32)
 
 def run(model: ir.Model) -> int:
     """Lower every float32 convolution that can be; others are left for other passes."""
-    lowering = _Lowering(model)
+    lowering = _Lowering(model, fuse(model))
     count = sum(lowering.lower(node) for node in list(model.graph))
     if count:
         model.opset_imports[CPU_DOMAIN] = CPU_VERSION
@@ -96,8 +100,8 @@ def run(model: ir.Model) -> int:
 
 
 class _Lowering:
-    def __init__(self, model: ir.Model) -> None:
-        self.model = model
+    def __init__(self, model: ir.Model, blends: set[ir.Node]) -> None:
+        self.model, self.blends = model, blends
         self.needs = pixels_read(model.graph)
         # Now, because what is lowered proves nothing any more.
         self.keeps_base = {
@@ -122,6 +126,8 @@ class _Lowering:
             if (need is None and x not in self.last) or obstacle(node, 1, 2):
                 return False
             return self._finish(node, self._plain)
+        if is_mean(node) and node.inputs[0] in self.last:
+            return self._mean(node)
         if node.domain or node.op_type not in ELEMENTWISE or not self._can_be_last(node):
             return False
         return self._finish(node, self._elementwise)
@@ -150,7 +156,7 @@ class _Lowering:
         result = make(put, node)
         result.type = ir.TensorType(ir.DataType.FLOAT)
         result.name = f"{node.outputs[0].name}{CHANNELS_LAST}"  # where `verify` compares it
-        result.shape = _last_of(node.outputs[0].shape) or result.shape
+        result.shape = last_of(node.outputs[0].shape) or result.shape
         first = put.op("Transpose", result, perm=[0, 3, 1, 2])
         self.last[first] = result
         put.finish(first)
@@ -161,13 +167,16 @@ class _Lowering:
         assert x and w and b and base, "check_model refuses missing inputs"
         record(self.model, node, "native")
         where = where_active(node)
-        pixels = self._list(put, where) if where else self._expanded(put, node)
+        if where is None:
+            pixels = self._expanded(put, node)
+        else:
+            pixels = list_of(put, node, where, self.lists)
         adds = node.attributes.get_int("mode") == Mode.ADD
         inactive = _DEFINE
         # Not where a mask multiplies them: what is dead may be NaN, and zero times NaN is NaN.
         if where is not None and self.needs.get(node) == where:
             inactive = _DEAD
-        elif not adds or node in self.keeps_base:
+        elif not adds or node in self.keeps_base or node in self.blends:
             inactive = _BASE
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         del attributes["branch"]
@@ -188,7 +197,7 @@ class _Lowering:
         geometry, need = geometry_of(node), self.needs.get(node)
         operands: list[Operand] = [self._twin(put, x), w, bias, _ZERO]
         if need is not None:
-            operands.append(self._list(put, need))
+            operands.append(list_of(put, node, need, self.lists))
         return put.op(
             "PerforatedConvNhwc", *operands, domain=CPU_DOMAIN,
             kernel_shape=list(geometry.kernel), strides=list(geometry.strides),
@@ -197,6 +206,20 @@ class _Lowering:
             activation=int(Activation.NONE), alpha=0.0,
             inactive=_DEFINE if need is None else _DEAD,
         )  # fmt: skip
+
+    def _mean(self, node: ir.Node) -> bool:
+        """Take the mean over each channel of a map that lies channels last."""
+
+        def means(put: Replacement, node: ir.Node) -> ir.Value:
+            (x, *_) = node.inputs
+            assert x is not None, "it has an input"
+            return put.op("ChannelMeansNhwc", self.last[x], domain=CPU_DOMAIN)
+
+        if node.attributes.get_int("keepdims", 1):
+            return self._finish(node, means)
+        put = Replacement(self.model, node)
+        put.finish(put.op("Squeeze", means(put, node), np.array([1, 2], np.int64)))
+        return True
 
     def _can_be_last(self, node: ir.Node) -> bool:
         """Whether an operand is channels last already, and the others can be, or are numbers."""
@@ -241,13 +264,7 @@ class _Lowering:
         )
 
     def _twin(self, put: Replacement, value: ir.Value) -> ir.Value:
-        if value not in self.last:
-            twin = self.last[value] = put.op("Transpose", value, perm=[0, 2, 3, 1])
-            twin.type, twin.shape = value.type, _last_of(value.shape)
-        return self.last[value]
-
-    def _list(self, put: Replacement, where: Where) -> ir.Value:
-        return listed(put, where, self.lists)
+        return channels_last(put, value, self.last)
 
     def _expanded(self, put: Replacement, node: ir.Node) -> ir.Value:
         """The list of a selection that may decide for whole images."""
@@ -259,13 +276,6 @@ class _Lowering:
         per_pixel = put.op("Reshape", put.op("Expand", selection, full), full)
         branch = node.attributes.get_int("branch")
         return put.op("ActivePixels", per_pixel, domain=CPU_DOMAIN, branch=branch)
-
-
-def _last_of(shape: ir.Shape | None) -> ir.Shape | None:
-    """The shape of a map, channels last."""
-    if shape is None or len(shape) != 4:
-        return None
-    return ir.Shape([shape[axis] for axis in (0, 2, 3, 1)])
 
 
 def _keeps(activation: int, base: ir.Value | None) -> bool:

@@ -69,7 +69,8 @@ from pagdeploy.graph.edit import Operand, Replacement, drop_dead
 from pagdeploy.ops import Activation
 from pagdeploy.ops.native import CPU_DOMAIN, CPU_VERSION
 from pagdeploy.passes.move_quantization import Units
-from pagdeploy.passes.native.lists import listed
+from pagdeploy.passes.native.layouts import channels_last, last_of
+from pagdeploy.passes.native.lists import list_of
 from pagdeploy.passes.native.liveness import Where, is_ours
 from pagdeploy.passes.native.quantized import (
     QuantizedConv,
@@ -117,7 +118,9 @@ class _Lowering:
                 self.beside.add(each.conv)
             if len(convs) == len(readers) and all(port == 0 for _, port in readers):
                 reads = {self._read_by(conv) for conv in convs}
-                if len(reads) == 1 and (where := reads.pop()) is not None:
+                where = reads.pop() if len(reads) == 1 else None
+                # A list has one size: of whole images, each convolution has one of its own.
+                if where is not None and (is_ours(each.conv) or not where.images):
                     self.needs[each.conv] = where
 
     def _read_by(self, conv: QuantizedConv) -> Where | None:
@@ -139,8 +142,7 @@ class _Lowering:
         old = each.last.outputs[0]
         result.type = ir.TensorType(ir.DataType.UINT8 if each.units else ir.DataType.FLOAT)
         result.name = f"{old.name}{CHANNELS_LAST}"
-        if old.shape is not None and len(old.shape) == 4:
-            result.shape = ir.Shape([old.shape[axis] for axis in (0, 2, 3, 1)])
+        result.shape = last_of(old.shape)
         first = put.op("Transpose", result, perm=[0, 3, 1, 2])
         read = [value for node in (conv, *each.behind) for value in node.inputs]
         put.finish(first)
@@ -153,7 +155,7 @@ class _Lowering:
     def _convolution(self, put: Replacement, each: QuantizedConv, need: Where | None) -> ir.Value:
         """(N, Ho, Wo, M), uint8 or float32."""
         where = each.where or need
-        pixels = None if where is None else listed(put, where, self.lists)
+        pixels = None if where is None else list_of(put, each.conv, where, self.lists)
         units = Units.of(each.x)
         assert units is not None, "quantized_convs asked"
         steps = each.steps if each.steps.ndim else each.steps.reshape(())
@@ -188,12 +190,8 @@ class _Lowering:
         )  # fmt: skip
 
     def _twin(self, put: Replacement, value: ir.Value) -> ir.Value:
-        if value not in self.last:
-            twin = self.last[value] = put.op("Transpose", value, perm=[0, 2, 3, 1])
-            twin.type = ir.TensorType(ir.DataType.UINT8)
-            if value.shape is not None and len(value.shape) == 4:
-                twin.shape = ir.Shape([value.shape[axis] for axis in (0, 2, 3, 1)])
-        return self.last[value]
+        value.type = ir.TensorType(ir.DataType.UINT8)  # also where no inference told
+        return channels_last(put, value, self.last)
 
 
 def _operands(units: Units) -> list[Operand]:

@@ -28,7 +28,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import Replacement, drop_dead
-from pagdeploy.graph.sizes import axes_of
+from pagdeploy.graph.images import is_mean
 from pagdeploy.ops.native import CPU_DOMAIN
 from pagdeploy.passes.gathering.pixels import FIRST, is_transpose
 
@@ -39,7 +39,7 @@ def run(model: ir.Model) -> int:
     """Split the means over height and width; returns how many."""
     count = 0
     for node in list(model.graph):
-        first = node.inputs[0].producer() if _is_mean(node) and node.inputs[0] else None
+        first = node.inputs[0].producer() if is_mean(node) and node.inputs[0] else None
         if first is not None and _comes_last(first):
             _split(model, node, first)
             count += 1
@@ -50,14 +50,6 @@ def _comes_last(node: ir.Node) -> bool:
     """Whether a node puts the channels of a map first that came channels last."""
     ours = node.domain == CPU_DOMAIN and node.op_type == "ToChannelsFirst"
     return ours or is_transpose(node, FIRST)
-
-
-def _is_mean(node: ir.Node) -> bool:
-    if node.domain or node.outputs[0].dtype != ir.DataType.FLOAT:
-        return False
-    if node.op_type == "GlobalAveragePool":
-        return True
-    return node.op_type == "ReduceMean" and axes_of(node, 4) == [2, 3]
 
 
 def _split(model: ir.Model, node: ir.Node, first: ir.Node) -> None:

@@ -2,6 +2,7 @@
 
 #include "perforated_conv/cpu/activation.hpp"
 #include "perforated_conv/cpu/layout.hpp"
+#include "perforated_conv/cpu/means.hpp"
 #include "perforated_conv/rules.hpp"
 
 namespace pagdeploy::ort {
@@ -58,6 +59,21 @@ void ToChannelsFirstKernel::inferShape(const ShapeContext& context) {
     const Dimensions x = context.input(0);
     if (x.size() == 4) {
         context.setOutput({x[0], x[3], x[1], x[2]}, kOutput);
+    }
+}
+
+void ChannelMeansNhwcKernel::compute(Context& context) const {
+    const Value x = context.input(0);
+    checkRank(x.shape);
+    const auto* d = x.shape.d;
+    cpu::channelMeans(mapSize(d[0], d[3], d[1], d[2]), x.as<float>(),
+                      context.output<float>({d[0], 1, 1, d[3]}), context);
+}
+
+void ChannelMeansNhwcKernel::inferShape(const ShapeContext& context) {
+    const Dimensions x = context.input(0);
+    if (x.size() == 4) {
+        context.setOutput({x[0], Dimension{1, {}}, Dimension{1, {}}, x[3]}, kOutput);
     }
 }
 

@@ -1,4 +1,4 @@
-// ToChannelsLast and ToChannelsFirst of pagdeploy.cpu.
+// ToChannelsLast, ToChannelsFirst and ChannelMeansNhwc of pagdeploy.cpu.
 //
 //   ToChannelsLast(X) -> Y                attributes: activation (0), alpha (0), as PerforatedConv's
 //     X  float32 (N, C, H, W)
@@ -7,6 +7,10 @@
 //   ToChannelsFirst(X) -> Y
 //     X  float32 (N, H, W, C)
 //     Y  float32 (N, C, H, W)
+//
+//   ChannelMeansNhwc(X) -> Y
+//     X  float32 (N, H, W, C)
+//     Y  float32 (N, 1, 1, C): the mean over each channel of each image
 #pragma once
 
 #include "onnxruntime/custom_op.hpp"
@@ -36,6 +40,17 @@ struct ToChannelsFirstKernel {
     static constexpr int kInPlaceInput = -1;
 
     explicit ToChannelsFirstKernel(const KernelInfo&) {}
+    void compute(Context& context) const;
+    static void inferShape(const ShapeContext& context);
+};
+
+struct ChannelMeansNhwcKernel {
+    static constexpr const char* kName = "ChannelMeansNhwc";
+    static constexpr InputPort kInputs[] = {kFloats};
+    static constexpr ONNXTensorElementDataType kOutput = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    static constexpr int kInPlaceInput = -1;
+
+    explicit ChannelMeansNhwcKernel(const KernelInfo&) {}
     void compute(Context& context) const;
     static void inferShape(const ShapeContext& context);
 };

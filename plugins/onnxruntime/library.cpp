@@ -42,8 +42,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
             makeDomain<GateKernel, ConvKernel>("pagdeploy");
         static OrtCustomOpDomain* const lowered =
             makeDomain<ActivePixelsKernel, SupportPixelsKernel, ConvNhwcKernel, ConvPairNhwcKernel,
-                       ToChannelsLastKernel, ToChannelsFirstKernel, QLinearConvKernel,
-                       QLinearConvFloatKernel>("pagdeploy.cpu");
+                       ToChannelsLastKernel, ToChannelsFirstKernel, ChannelMeansNhwcKernel,
+                       QLinearConvKernel, QLinearConvFloatKernel>("pagdeploy.cpu");
         check(api->AddCustomOpDomain(options, portable));
         check(api->AddCustomOpDomain(options, lowered));
     });

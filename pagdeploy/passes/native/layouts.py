@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pagdeploy.graph.edit import Replacement, constant_of
+from pagdeploy.graph.edit import Nodes, Replacement, constant_of
 from pagdeploy.ops.native import CPU_DOMAIN
 from pagdeploy.passes.native.sums import activation_of
 
@@ -16,6 +16,21 @@ _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _LEAST_CHANNELS = 16  # a vector of the widest kind: below it most of a tile would be an edge
 # What onnxruntime computes in its own layout if all that it reads has that.
 _KEEP_LAYOUT = frozenset("Add Clip Concat LeakyRelu MaxPool AveragePool Mul Relu Sigmoid".split())
+
+
+def last_of(shape: ir.Shape | None) -> ir.Shape | None:
+    """The shape of a map, channels last."""
+    if shape is None or len(shape) != 4:
+        return None
+    return ir.Shape([shape[axis] for axis in _TO_LAST])
+
+
+def channels_last(put: Nodes, value: ir.Value, last: dict[ir.Value, ir.Value]) -> ir.Value:
+    """The map channels last: of `last`, or transposed and put there."""
+    if value not in last:
+        twin = last[value] = put.op("Transpose", value, perm=list(_TO_LAST))
+        twin.type, twin.shape = value.type, last_of(value.shape)
+    return last[value]
 
 
 def change(model: ir.Model) -> int:

@@ -9,6 +9,22 @@ from pagdeploy.ops.native import CPU_DOMAIN
 from pagdeploy.passes.native.liveness import Where
 
 
+def list_of(put: Nodes, node: ir.Node, where: Where, lists: dict[Where, ir.Value]) -> ir.Value:
+    """int32 (n,): the list of the pixels that a convolution computes.
+
+    Args:
+        put: Where nodes go.
+        node: The convolution; ours where whole images are listed.
+        where: Its active pixels, or those that are read of it.
+        lists: Those that exist; what is made is put there.
+    """
+    if where.images:
+        selection = node.inputs[1]
+        assert selection is not None, "check_model refuses missing inputs"
+        where = Where(selection, where.branch)
+    return listed(put, where, lists)
+
+
 def listed(put: Nodes, where: Where, lists: dict[Where, ir.Value]) -> ir.Value:
     """int32 (n,): the list of some pixels, of `lists` or made and put there."""
     if where in lists:

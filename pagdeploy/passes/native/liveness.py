@@ -23,18 +23,20 @@ class Where:
     """The pixels that are active in a selection, and what convolutions read at them.
 
     Attributes:
-        selection: (N, 1, H, W).
+        selection: (N, 1, H, W); of whole images, (N, 1, 1, 1).
         branch: Its value at active pixels.
         reach: Of the convolutions, the last one first; each keeps the size of the map.
+        images: Whether all pixels of an image are active, or none, in maps of any size.
     """
 
     selection: ir.Value
     branch: int
     reach: tuple[Geometry, ...] = ()
+    images: bool = False
 
     def before(self, geometry: Geometry) -> Where | None:
         """What a convolution of that geometry reads at these pixels; None: another map."""
-        if geometry.is_pointwise:
+        if geometry.is_pointwise or self.images:
             return self
         if geometry.strides != (1, 1) or geometry.grown(0) or geometry.grown(1):
             return None
@@ -61,7 +63,8 @@ def pixels_read(graph: ir.Graph) -> dict[ir.Node, Where]:
             there = there.before(geometry_of(reader))
         elif not _is_unary(reader):
             continue
-        if there is not None:
+        # A list has one size, so only a convolution with a selection of its own can be left out.
+        if there is not None and not (there.images and is_conv(node)):
             needs[node] = there
     return needs
 
@@ -129,6 +132,9 @@ def where_active(node: ir.Node) -> Where | None:
     if not all(same([given[axis]], [wanted[axis]]) for axis in (0, 2, 3)):
         return None
     branch = node.attributes.get_int("branch")
+    decision = _argument(selection, "Expand")
+    if decision is not None and decision.shape is not None and list(decision.shape[1:]) == [1] * 3:
+        return Where(decision, branch, images=True)
     mask = _argument(selection, "Cast")
     traced = _origin_of(mask) if branch == 1 else None
     return traced or Where(selection, branch)

@@ -27,7 +27,7 @@ def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> o
     """A node of one of our domains, or of ONNX."""
     lowered = (
         "ActivePixels", "SupportPixels", "PerforatedConvNhwc", "PerforatedConvPairNhwc",
-        "ToChannelsLast", "ToChannelsFirst", "QLinearPerforatedConvNhwc",
+        "ToChannelsLast", "ToChannelsFirst", "ChannelMeansNhwc", "QLinearPerforatedConvNhwc",
         "QLinearPerforatedConvNhwcFloat",
     )  # fmt: skip
     ours = {"PAGGate": "pagdeploy", "PerforatedConv": "pagdeploy"}

@@ -180,6 +180,31 @@ def test_layouts_change_there_and_back(
     np.testing.assert_array_equal(last, _last(bent[activation]))
 
 
+@several
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 40), st.integers(1, 13), st.integers(1, 150)),
+    shift=st.sampled_from([0.0, 1e3]),
+    dynamic=st.booleans(),
+)
+def test_means_over_channels(
+    load: Load, shape: tuple[int, ...], shift: float, dynamic: bool
+) -> None:
+    x = np.random.default_rng(shape[1]).standard_normal(shape, np.float32) + np.float32(shift)
+    built = model(
+        [node("ChannelMeansNhwc", ["x"], ["y"])], {"x": x}, {"y": np.float32}, {}, dynamic=dynamic
+    )
+    (means,) = load(built).run(None, {"x": x})
+    assert means.shape == (shape[0], 1, 1, shape[3])
+    exact = x.astype(np.float64).mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(means, exact, rtol=0, atol=1e-6 * max(1.0, shift))
+
+
+def test_the_mean_of_no_pixels_is_nan(load: Load) -> None:
+    x = np.zeros((1, 0, 4, 3), np.float32)
+    built = model([node("ChannelMeansNhwc", ["x"], ["y"])], {"x": x}, {"y": np.float32}, {})
+    assert np.isnan(load(built).run(None, {"x": x})[0]).all()
+
+
 @pytest.mark.parametrize("branches", [1, 2, 3, 16])
 def test_gate_takes_the_first_of_the_largest(load: Load, branches: int) -> None:
     logits = np.random.default_rng(0).integers(0, 3, (2, branches, 33, 47)).astype(np.float32)

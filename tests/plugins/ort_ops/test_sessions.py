@@ -194,6 +194,7 @@ def test_no_output_channels_are_refused(load: Load) -> None:
     [
         ("ToChannelsLast", (4, 5), {}, "ToChannelsLast: X must be of rank 4, not 2"),
         ("ToChannelsFirst", (4, 5, 6), {}, "ToChannelsFirst: X must be of rank 4, not 3"),
+        ("ChannelMeansNhwc", (4,), {}, "ChannelMeansNhwc: X must be of rank 4, not 1"),
         ("ToChannelsLast", (1, 2, 3, 4), {"activation": 4}, "attribute 'activation' is 4"),
         ("ToChannelsLast", (1, 2, 3, 4), {"alpha": 1}, "attribute 'alpha' must be one float"),
     ],
