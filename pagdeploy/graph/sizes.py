@@ -149,8 +149,11 @@ def _transposed(node: ir.Node, x: Sizes) -> Sizes | None:
 
 
 def _split(node: ir.Node, x: Sizes) -> Sizes | None:
-    """Only the axis that is cut changes, to a size of its own unless the model says it."""
+    """Only the axis that is cut changes, to a size of its own unless all parts have one."""
     axis = node.attributes.get_int("axis", 0) % len(x)
+    parts = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if parts is not None and len(set(parts.ravel().tolist())) == 1:
+        return (*x[:axis], Size(int(parts.ravel()[0])), *x[axis + 1 :])
     return (*x[:axis], Size((node.outputs[0].name, axis)), *x[axis + 1 :])
 
 

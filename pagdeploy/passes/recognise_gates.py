@@ -44,7 +44,7 @@ A decision that rules no convolution stays. What a NaN decides is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -165,10 +165,9 @@ class _Rewrite:
             ahead, behind = self._difference(put, bigger, other)
         channels = out[1].expression if len(out) in (2, 4) else 1
         assert isinstance(channels, int), "it has a table"
+        sides = (behind, ahead) if strict else (ahead, behind)
         results = []
-        for channel in range(channels):
-            sides = [self._plane(put, side, out, channel, channels) for side in (ahead, behind)]
-            logits = put.op("Concat", *(sides[::-1] if strict else sides), axis=1)
+        for channel, logits in enumerate(self._logits(put, sides, out, channels)):
             suffix = f"#{channel}" if channel else ""
             selection = self._gate(put, logits, out, suffix)
             results.append(put.op("Equal", selection, np.array(int(strict), np.int32)))
@@ -223,14 +222,18 @@ class _Rewrite:
         margin = put.op("Sub", bigger, threshold if other is None else other)
         return margin, put.op("Neg", margin)
 
-    def _plane(
-        self, put: Replacement, side: ir.Value, out: Sizes, channel: int, channels: int
-    ) -> ir.Value:
-        """One channel of a compared value as (N, 1, H, W) or (N, 1, 1, 1)."""
-        if channels > 1:
-            side = put.op("Slice", side, _ints(channel), _ints(channel + 1), _ints(1))
-        missing = {4: [], 3: [1], 2: [2, 3], 1: [1, 2, 3]}[len(out)]
-        return put.op("Unsqueeze", side, _ints(*missing)) if missing else side
+    def _logits(
+        self, put: Replacement, sides: Sequence[ir.Value], out: Sizes, channels: int
+    ) -> Sequence[ir.Value]:
+        """Two compared values as (N, 2, H, W) or (N, 2, 1, 1), one for each channel."""
+        if channels == 1:
+            missing = {4: [], 3: [1], 2: [2, 3], 1: [1, 2, 3]}[len(out)]
+            planes = [put.op("Unsqueeze", s, _ints(*missing)) if missing else s for s in sides]
+            return [put.op("Concat", *planes, axis=1)]
+        axes = {4: [1], 2: [1, 3]}[len(out)]
+        stack = put.op("Concat", *(put.op("Unsqueeze", s, _ints(*axes)) for s in sides), axis=1)
+        cut = put.ops("Split", channels, stack, np.ones(channels, np.int64), axis=2)
+        return cut if len(out) == 2 else [put.op("Squeeze", part, _ints(2)) for part in cut]
 
     def _gate(self, put: Replacement, logits: ir.Value, sizes: Sizes, suffix: str = "") -> ir.Value:
         """A gate whose values are called after the node, as the exporter would call them."""
