@@ -29,7 +29,7 @@ class GateComparison:
         worst_margin: Largest margin of a forced flip, in logits; 0 without flips.
         margin_bound: The precision's error bound times the largest distance between two branches
             of a pixel, and the rounding of the largest logit: what all branches have in common
-            decides nothing, but it is rounded.
+            decides nothing, but it is rounded, and so is what a threshold was taken from.
         logit_error: Largest difference between the engine's own logits and the reference's; 0 if
             the engine does not show them.
         misread: Decisions that are not the argmax of the engine's own logits; an exact tie
@@ -62,6 +62,7 @@ def compare_gate(
     forced: npt.NDArray[np.int32],
     precision: str = "fp32",
     own_logits: npt.NDArray[Any] | None = None,
+    threshold: float = 0.0,
 ) -> GateComparison:
     """Compare one gate's decisions.
 
@@ -73,10 +74,11 @@ def compare_gate(
         forced: The engine's selection behind gates that are forced to the reference's.
         precision: Of the engine: a key of LOGIT_BOUNDS.
         own_logits: The engine's, behind forced gates, if it shows them.
+        threshold: Magnitude of the constant that the logits are the distance to, as of p - 0.5.
     """
     branches = logits.shape[1]
     counts = np.bincount(reference.ravel(), minlength=branches)
-    bound = _margin_bound(logits, precision)
+    bound = _margin_bound(logits, precision, threshold)
     if not free.shape == forced.shape == reference.shape:  # nothing to compare pixel by pixel
         free = forced = np.full_like(reference, -1)
     flipped = forced != reference
@@ -123,11 +125,12 @@ def margins_of(
     return np.asarray(margin)
 
 
-def _margin_bound(logits: npt.NDArray[Any], precision: str) -> float:
+def _margin_bound(logits: npt.NDArray[Any], precision: str, threshold: float) -> float:
     finite = np.isfinite(logits)  # (N, K, H, W)
     highest = np.where(finite, logits, -np.inf).max(axis=1, initial=-np.inf)
     lowest = np.where(finite, logits, np.inf).min(axis=1, initial=np.inf)
     spread = float((highest - lowest).max(initial=0.0))  # -inf where no logit is finite
-    largest = float(np.abs(logits[finite]).max(initial=0.0))
+    # A distance to a threshold is as wrong as the number that it was taken from.
+    largest = float(np.abs(logits[finite]).max(initial=0.0)) + threshold
     # Engines keep logits in float32, but compute them from features that they have rounded.
     return LOGIT_BOUNDS[precision] * spread + 8 * EPSILON[precision] * largest

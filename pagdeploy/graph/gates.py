@@ -11,6 +11,8 @@ from pagdeploy.ops import DOMAIN
 if TYPE_CHECKING:
     import onnx
 
+_ARRANGE = frozenset("Cast Concat Identity Neg Slice Split Squeeze Unsqueeze".split())
+
 OWN = ".own"  # suffix of a gate's own decision where another one is forced in its place
 
 
@@ -36,6 +38,44 @@ def gates_of(model: onnx.ModelProto) -> list[Gate]:
         for node in model.graph.node
         if node.domain == DOMAIN and node.op_type == "PAGGate"
     ]
+
+
+def thresholds_of(model: onnx.ModelProto, gates: Sequence[Gate]) -> dict[str, float]:
+    """Magnitude of the constants that a gate's logits are the distances to, by the gate's name.
+
+    A comparison p > c has the logits c - p and p - c; other gates have 0.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+
+    def largest(name: str) -> float:
+        tensor = constants.get(name)
+        array = np.zeros(0) if tensor is None else numpy_helper.to_array(tensor).astype(np.float64)
+        return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+
+    found = {}
+    for gate in gates:
+        found[gate.name], pending, seen = 0.0, [gate.logits], set[str]()
+        while pending:
+            node = makers.get(pending.pop())
+            if node is None or node.output[0] in seen:
+                continue
+            seen.add(node.output[0])
+            if node.op_type == "Sub":
+                found[gate.name] = max(found[gate.name], *map(largest, node.input))
+            elif node.op_type in _ARRANGE:
+                pending += node.input
+    return found
 
 
 def expose(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

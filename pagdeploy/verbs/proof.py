@@ -148,7 +148,7 @@ def verify_models(
         on_evidence: Is handed the arrays behind the verdict.
         progress: Told of steps 2 and 3.
     """
-    from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of
+    from pagdeploy.graph.gates import OWN, expose, force_selections, gates_of, thresholds_of
     from pagdeploy.graph.read import graphs_of
     from pagdeploy.graph.rulings import computing_branches
     from pagdeploy.ops.bodies import attach_bodies
@@ -187,6 +187,7 @@ def verify_models(
     bounds = OUTPUT_BOUNDS[precision], OUTPUT_RMS_BOUNDS[precision]
     names = [value.name for value in portable.graph.output]
     outputs = [compare(n, forced[n], reference[n], *bounds) for n in names if n in forced]
+    thresholds = thresholds_of(portable, gates)
     compared = [
         compare_gate(
             gate.name,
@@ -196,6 +197,7 @@ def verify_models(
             forced.get(gate.selection + OWN, free[gate.selection]),
             precision,
             forced.get(gate.logits, inputs.get(gate.logits)),
+            thresholds[gate.name],
         )
         for gate in gates
         if gate.selection in visible

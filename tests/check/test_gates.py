@@ -113,3 +113,14 @@ def test_logits_that_differ_are_a_fault_even_if_no_decision_flips():
     assert (result.forced_flips, result.misread) == (0, 0)
     assert result.logit_error == pytest.approx(0.1, rel=1e-3)
     assert not result.passed
+
+
+def test_a_distance_to_a_threshold_is_as_wrong_as_the_number_that_it_is_taken_from():
+    """p - 0.5 of a p that is rounded where p lies, however near to the threshold that is."""
+    logits = np.array([1e-3, -1e-3], np.float32).reshape(1, 2, 1, 1)
+    decided = np.zeros((1, 1, 1, 1), np.int32)
+    engine = logits + np.array([3e-7, -3e-7], np.float32).reshape(1, 2, 1, 1)
+    assert not compare_gate("g", logits, decided, decided, decided, "fp32", engine).passed
+    assert compare_gate("g", logits, decided, decided, decided, "fp32", engine, 0.5).passed
+    engine *= np.float32(1.01)
+    assert not compare_gate("g", logits, decided, decided, decided, "fp32", engine, 0.5).passed

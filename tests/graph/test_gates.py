@@ -6,7 +6,14 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from pagdeploy.graph.gates import OWN, Gate, expose, force_selections, gates_of
+from pagdeploy.graph.gates import (
+    OWN,
+    Gate,
+    expose,
+    force_selections,
+    gates_of,
+    thresholds_of,
+)
 from pagdeploy.pipeline import lower
 from tests.models import run_onnxruntime
 
@@ -66,3 +73,22 @@ def test_the_model_itself_is_not_changed():
     expose(model, ["first"])
     force_selections(model, ["first"])
     assert model.SerializeToString() == before
+
+
+def test_thresholds_are_those_that_logits_are_the_distance_to():
+    text = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
+    g (float[n, 2] p, float[n, 2, h, w] l) => (int32[n, 1, 1, 1] a, int32[n, 1, h, w] b)
+    <float half = {-0.5}, int64[2] axes = {1, 3}, int64[2] cut = {1, 1}> {
+        d = Sub (p, half)
+        e = Neg (d)
+        d1 = Unsqueeze (d, axes)
+        e1 = Unsqueeze (e, axes)
+        both = Concat <axis = 1> (d1, e1)
+        one, other = Split <axis = 2> (both, cut)
+        a = pagdeploy.PAGGate (one)
+        b = pagdeploy.PAGGate (l)
+    }"""
+    model = onnx.parser.parse_model(text)
+    assert thresholds_of(model, gates_of(model)) == {"a": 0.5, "b": 0.0}
+    model.graph.initializer[0].float_data[0] = np.inf
+    assert thresholds_of(model, gates_of(model)) == {"a": 0.0, "b": 0.0}
