@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 OPSET = 18
 # Images that gates are settled on: those of one decision an image, and those of many.
 FEW_DECISIONS, MANY_DECISIONS = 8, 2
+_ROUNDS, _SECONDS = 61, 30.0  # of timing, whichever ends first
 _ROUNDING = 3e-7  # of an image's values: what another order of summation makes of a layer's
 EXPORT, BUILD, TIMES = "export", "build", "times"
 STEPS = (EXPORT, BUILD, TIMES)
@@ -280,7 +281,8 @@ def _time(folder: Path, engines: Sequence[str], decisions: Feeds) -> dict[str, f
         content = (steer(model, decisions) if decisions else model).SerializeToString()
         session = load(content, plugins=libraries.get(name, ()), taking_turns=True)
         runs[name] = _run_on(session, feeds)
-    return {name: timing.median_ms for name, timing in time_in_turn(runs).items()}
+    timings = time_in_turn(runs, rounds=_ROUNDS, budget_seconds=_SECONDS)
+    return {name: timing.median_ms for name, timing in timings.items()}
 
 
 def _timed_feeds(folder: Path) -> Feeds:

@@ -28,8 +28,8 @@ class GateComparison:
         unexplained: Forced flips whose margin in the reference is above `margin_bound`.
         worst_margin: Largest margin of a forced flip, in logits; 0 without flips.
         margin_bound: The precision's error bound times the largest distance between two branches
-            of a pixel, and the rounding of the largest logit: what all branches have in common
-            decides nothing, but it is rounded, and so is what a threshold was taken from.
+            of a pixel, or times the threshold that they are the distance to, and the rounding of
+            the largest logit: what all branches have in common decides nothing, but it is rounded.
         logit_error: Largest difference between the engine's own logits and the reference's; 0 if
             the engine does not show them.
         misread: Decisions that are not the argmax of the engine's own logits; an exact tie
@@ -130,7 +130,9 @@ def _margin_bound(logits: npt.NDArray[Any], precision: str, threshold: float) ->
     highest = np.where(finite, logits, -np.inf).max(axis=1, initial=-np.inf)
     lowest = np.where(finite, logits, np.inf).min(axis=1, initial=np.inf)
     spread = float((highest - lowest).max(initial=0.0))  # -inf where no logit is finite
-    # A distance to a threshold is as wrong as the number that it was taken from.
+    # A distance to a threshold is as wrong as the number that it was taken from, which is about as
+    # large as the threshold: one decision for an image may lie as near to it as it likes.
+    spread = max(spread, threshold)
     largest = float(np.abs(logits[finite]).max(initial=0.0)) + threshold
     # Engines keep logits in float32, but compute them from features that they have rounded.
     return LOGIT_BOUNDS[precision] * spread + 8 * EPSILON[precision] * largest

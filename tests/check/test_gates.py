@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pagdeploy.check.compare import NETWORK_BOUNDS
+from pagdeploy.check.compare import LOGIT_BOUNDS, NETWORK_BOUNDS
 from pagdeploy.check.gates import compare_gate
 
 LOGITS = np.zeros((1, 3, 2, 2), np.float32)
@@ -116,11 +116,12 @@ def test_logits_that_differ_are_a_fault_even_if_no_decision_flips():
 
 
 def test_a_distance_to_a_threshold_is_as_wrong_as_the_number_that_it_is_taken_from():
-    """p - 0.5 of a p that is rounded where p lies, however near to the threshold that is."""
+    """p - 0.5 of a p that is wrong by its own scale, however near to the threshold it is."""
     logits = np.array([1e-3, -1e-3], np.float32).reshape(1, 2, 1, 1)
     decided = np.zeros((1, 1, 1, 1), np.int32)
-    engine = logits + np.array([3e-7, -3e-7], np.float32).reshape(1, 2, 1, 1)
-    assert not compare_gate("g", logits, decided, decided, decided, "fp32", engine).passed
-    assert compare_gate("g", logits, decided, decided, decided, "fp32", engine, 0.5).passed
-    engine *= np.float32(1.01)
-    assert not compare_gate("g", logits, decided, decided, decided, "fp32", engine, 0.5).passed
+    away = np.array([1, -1], np.float32).reshape(1, 2, 1, 1)
+    bound = 0.5 * LOGIT_BOUNDS["fp32"]
+    near, far = logits + away * np.float32(0.9 * bound), logits + away * np.float32(1.5 * bound)
+    assert not compare_gate("g", logits, decided, decided, decided, "fp32", near).passed
+    assert compare_gate("g", logits, decided, decided, decided, "fp32", near, 0.5).passed
+    assert not compare_gate("g", logits, decided, decided, decided, "fp32", far, 0.5).passed
