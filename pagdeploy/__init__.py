@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from pagdeploy.engines.base import Session
     from pagdeploy.verbs.build import BuildResult
     from pagdeploy.verbs.export import ExportResult
+    from pagdeploy.verbs.harden import HardenResult
     from pagdeploy.verbs.profile.result import ProfileResult
     from pagdeploy.verbs.proof import Verification
 
-__all__ = ["__version__", "build", "cmake_prefix", "export", "load", "profile", "verify"]
+__all__ = [
+    "__version__",
+    "build",
+    "cmake_prefix",
+    "export",
+    "harden",
+    "load",
+    "profile",
+    "verify",
+]
 __version__ = metadata.version("pagdeploy")
 
 PathArgument = str | PathLike[str]
@@ -41,6 +51,13 @@ def export(
 
     checkpoint = None if weights is None else Path(weights)
     return verb(model, Path(output), weights=checkpoint, shapes=shapes, **options)
+
+
+def harden(model: PathArgument, output: PathArgument, **options: Any) -> HardenResult:
+    """Let gates decide where a model mixes softly; see `pagdeploy.verbs.harden`."""
+    from pagdeploy.verbs.harden import harden as verb
+
+    return verb(Path(model), Path(output), **options)
 
 
 def build(model: PathArgument, output: PathArgument, **options: Any) -> BuildResult:

@@ -16,6 +16,7 @@ from pagdeploy.cli.dialects import translate
 from pagdeploy.cli.doctor import doctor
 from pagdeploy.cli.export import export
 from pagdeploy.cli.group import Group
+from pagdeploy.cli.harden import harden
 from pagdeploy.cli.inspect import inspect
 from pagdeploy.cli.profile import profile
 from pagdeploy.cli.run import run
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # what is not an error of ours is a bug: show its traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, export, build, verify, profile, run, inspect, doctor):
+for _command in (demo, export, harden, build, verify, profile, run, inspect, doctor):
     app.command()(_command)
 app.add_typer(bundle)
 

@@ -19,6 +19,9 @@ from pagdeploy.ops import DOMAIN, Mode
 if TYPE_CHECKING:
     import onnx
 
+HARDENED = "pagdeploy.hardened"
+"""Metadata of a model: which of its gates were soft mixtures, as a JSON list of names."""
+
 _LOWERING = "pagdeploy.lowering"
 
 

@@ -39,7 +39,7 @@ ARGUMENTS = {
 ROUNDING = {"cast_precision": 1e-3, "emulate_half": 1e-3, "insert_quantization": 1e-2}
 
 # What is meant to compute something else.
-CHANGING = {"remove_gate_noise"}
+CHANGING = {"harden_mixtures", "remove_gate_noise"}
 
 
 def _name(module: ModuleType) -> str:
