@@ -54,6 +54,8 @@ EXPORT, BUILD, TIMES = "export", "build", "times"
 STEPS = (EXPORT, BUILD, TIMES)
 _MODEL, _SAMPLE, _FEEDS, _COUNTS = "m.onnx", "sample.npz", "feeds.npz", "counts.json"
 _IMAGE, _ANSWER = "image ", "answer "  # what names in the sample begin with
+_WOBBLE = "wobble"  # by how much PyTorch differs from itself on the first image
+_TOUCHY = 4.0  # times that, an engine may: each of its layers rounds in an order of its own
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 
 
@@ -125,7 +127,7 @@ def _export(system: System, folder: Path, options: Options) -> None:
     network, images = _network(system, options)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        images = _steady_first(network, images)
+        images, wobble = _steady_first(network, images)
         first = tuple(each[:1].contiguous() for each in images)
         answers = network(*first)
         program = torch.onnx.export(network, first, opset_version=OPSET, dynamo=True, verbose=False)
@@ -134,7 +136,7 @@ def _export(system: System, folder: Path, options: Options) -> None:
     names = [value.name for value in program.model.graph.inputs]
     arrays = {_IMAGE + name: image.numpy() for name, image in zip(names, images, strict=True)}
     arrays |= {f"{_ANSWER}{k}": answer.numpy() for k, answer in enumerate(answers)}
-    _write_arrays(folder / _SAMPLE, arrays)
+    _write_arrays(folder / _SAMPLE, {**arrays, _WOBBLE: np.array(wobble)})
 
 
 def _network(system: System, options: Options) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -152,30 +154,41 @@ def _network(system: System, options: Options) -> tuple[nn.Module, tuple[Tensor,
     return network, images
 
 
-def _steady_first(network: nn.Module, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The images, or mirrored ones, the first such that no decision on it is one of rounding.
+def _steady_first(
+    network: nn.Module, images: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], float]:
+    """The images, or mirrored ones, the first one that a rounding changes least; and how much.
 
     Among a hundred thousand decisions some may be so near a tie that another order of summation
-    turns them, and all that follows: PyTorch would differ from itself.
+    turns them, and all that follows: PyTorch would differ from itself. A soft network that nobody
+    trained may be as touchy everywhere.
+
+    Returns:
+        The images, and the largest difference to itself on the first, of the output's scale.
     """
     import torch
 
     generator = torch.Generator().manual_seed(0)
+    best, least = images, float("inf")
     for axes in ((), (3,), (2,), (2, 3)):
         mirrored = tuple(each.flip(axes) if axes else each for each in images)
         for k in range(len(images[0])):
             image = [each[k : k + 1] for each in mirrored]
             noise = [_ROUNDING * torch.randn(image[0].shape, generator=generator) for _ in "123"]
+            itself = network(*image)
             shaken = [network(image[0] * (1 + each), *image[1:]) for each in noise]
-            if all(_is_near(network(*image), other) for other in shaken):
-                return tuple(each.roll(-k, 0) for each in mirrored)
-    return images
+            wobble = max(_apart(itself, other) for other in shaken)
+            if wobble < least:
+                best, least = tuple(each.roll(-k, 0) for each in mirrored), wobble
+            if least <= NETWORK_BOUNDS["fp32"]:
+                return best, least
+    return best, least
 
 
-def _is_near(ours: Tensor | tuple[Tensor, ...], theirs: Tensor | tuple[Tensor, ...]) -> bool:
+def _apart(ours: Tensor | tuple[Tensor, ...], theirs: Tensor | tuple[Tensor, ...]) -> float:
     pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (ours, theirs)), strict=True)
     bound = NETWORK_BOUNDS["fp32"]
-    return all(compare("", a.numpy(), b.numpy(), bound).passed for a, b in pairs)
+    return max(compare("", a.numpy(), b.numpy(), bound).error for a, b in pairs)
 
 
 def _density(system: System, options: Options) -> float:
@@ -197,7 +210,8 @@ def _build(folder: Path, engine: str) -> dict[str, Any]:
         }  # fmt: skip
         if not told["reason"]:
             outputs = open_session(open_bundle(bundle)).run(first)
-            bound = NETWORK_BOUNDS["fp32"]
+            (wobble,) = _arrays(folder, _WOBBLE).values()
+            bound = max(NETWORK_BOUNDS["fp32"], _TOUCHY * float(wobble))
             told["error"] = max(
                 compare(name, ours, theirs, bound).error
                 for (name, ours), theirs in zip(outputs.items(), answers, strict=False)
