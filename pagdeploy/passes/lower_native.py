@@ -87,7 +87,7 @@ _ZERO = np.zeros((1, 1, 1, 1), np.float32)
 
 def run(model: ir.Model) -> int:
     """Lower every float32 convolution that can be; others are left for other passes."""
-    lowering = _Lowering(model, fuse(model))
+    lowering = _Lowering(model)
     count = sum(lowering.lower(node) for node in list(model.graph))
     if count:
         model.opset_imports[CPU_DOMAIN] = CPU_VERSION
@@ -100,15 +100,17 @@ def run(model: ir.Model) -> int:
 
 
 class _Lowering:
-    def __init__(self, model: ir.Model, blends: set[ir.Node]) -> None:
-        self.model, self.blends = model, blends
-        self.needs = pixels_read(model.graph)
-        # Now, because what is lowered proves nothing any more.
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        # Before blends are fused, which show a base of any sign, and before anything is lowered,
+        # which proves nothing any more.
         self.keeps_base = {
             node
             for node in model.graph
             if is_ours(node) and _keeps(node.attributes.get_int("activation"), node.inputs[4])
         }
+        self.keeps_base |= fuse(model)
+        self.needs = pixels_read(model.graph)
         self.last: dict[ir.Value, ir.Value] = {}  # channels first -> channels last
         self.lists: dict[Where, ir.Value] = {}
 
@@ -176,7 +178,7 @@ class _Lowering:
         # Not where a mask multiplies them: what is dead may be NaN, and zero times NaN is NaN.
         if where is not None and self.needs.get(node) == where:
             inactive = _DEAD
-        elif not adds or node in self.keeps_base or node in self.blends:
+        elif not adds or node in self.keeps_base:
             inactive = _BASE
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         del attributes["branch"]

@@ -124,6 +124,37 @@ def test_what_is_no_blend_is_computed_as_it_is(change):
         assert_close(ours, theirs, 1e-5)
 
 
+def followed(per_image: bool) -> onnx.ModelProto:
+    """A blend, and behind it relu(y + m2 * conv(y)): off, that is the ReLU of what y shows."""
+    model = blend(per_image=per_image)
+    model.graph.output[0].name = "z"
+    rng = np.random.default_rng(6)
+    for name, shape in {"w3": (CHANNELS, CHANNELS, 1, 1), "b3": (CHANNELS,)}.items():
+        array = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.node.extend(
+        [
+            helper.make_node("Less", ["g", "zero"], ["on2"]),
+            helper.make_node("Cast", ["on2"], ["m2"], to=TensorProto.FLOAT),
+            helper.make_node("Conv", ["y", "w3", "b3"], ["c3"]),
+            helper.make_node("Mul", ["m2", "c3"], ["masked"]),
+            helper.make_node("Add", ["y", "masked"], ["sum2"]),
+            helper.make_node("Relu", ["sum2"], ["z"]),
+        ]
+    )
+    return model
+
+
+@pytest.mark.parametrize("per_image", [True, False])
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_what_follows_a_blend_does_not_take_it_for_positive(per_image, sign):
+    model = followed(per_image)
+    feed = feed_of(per_image)
+    feed["g"] = np.full_like(feed["g"], sign)
+    result = pipeline.lower(model, "native")
+    assert_close(run_native(result, feed)[0], run_onnxruntime(model, feed)[0], 1e-5)
+
+
 @settings(max_examples=25)
 @given(
     per_image=st.booleans(),
