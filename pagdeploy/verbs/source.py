@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import onnx
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-_RANDOM = frozenset(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
-)
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,31 @@ def read_source(path: Path) -> Source:
     return Source(original, recognise(original))
 
 
+def random_note(model: onnx.ModelProto) -> str | None:
+    """What a comparison with a model that draws random numbers is worth, for the user.
+
+    Args:
+        model: As it is run.
+
+    Returns:
+        None if it draws none.
+    """
+    import onnx_ir as ir
+
+    from pagdeploy.graph.randomness import drawing_nodes
+
+    found = [f"{node.name!r} ({node.op_type})" for node in drawing_nodes(ir.from_proto(model))]
+    if not found:
+        return None
+    named = ", ".join([*found[:3], *["..."] * (len(found) > 3)])
+    return (
+        f"The model draws random numbers in {named}: two runs of it may differ, whatever computes"
+        " them. Make it deterministic in evaluation mode."
+    )
+
+
 def recognition_note(source: Source, inputs: Arrays) -> list[str]:
-    """Hold a foreign model to itself in our ops; returns what was recognised, for the user.
+    """Hold a foreign model to itself in our ops; returns what to tell the user of it.
 
     Args:
         source: As read.
@@ -67,13 +87,16 @@ def recognition_note(source: Source, inputs: Arrays) -> list[str]:
     from pagdeploy.ops import DOMAIN
     from pagdeploy.verbs.reference import run_reference
 
+    left = random_note(source.portable)
     if not source.is_foreign:
-        return []
+        return [] if left is None else [left]
     nodes = source.portable.graph.node
     convs = sum(node.domain == DOMAIN and node.op_type == "PerforatedConv" for node in nodes)
     gates = len(gates_of(source.portable))
     found = f"{_count(gates, 'gate')} and {_count(convs, 'masked convolution')} recognised"
-    if any(node.op_type in _RANDOM for node in source.original.graph.node):
+    if left is not None:
+        return [f"{found}.", left]
+    if random_note(source.original) is not None:
         return [f"{found}; the model draws random numbers, so the two could not be compared."]
     ours, theirs = (run_reference(m, inputs) for m in (source.portable, source.original))
     for value in source.original.graph.output:

@@ -15,6 +15,7 @@ from pagdeploy.files import require_writable
 from pagdeploy.verbs import Progress, silent
 from pagdeploy.verbs.cases import Case, case_of_bundle, case_of_file
 from pagdeploy.verbs.proof import Evidence, Verification, verify_models
+from pagdeploy.verbs.source import random_note
 from pagdeploy.verbs.verify_page import write_report
 
 if TYPE_CHECKING:
@@ -101,7 +102,11 @@ def verify(
         on_evidence=evidence.append if html is not None else None,
         progress=progress,
     )
-    verdict = replace(verdict, warnings=list(case.warnings))
+    drawn = random_note(case.portable)
+    told = [*case.warnings, *([] if drawn is None else [drawn])]
+    verdict = replace(verdict, warnings=list(dict.fromkeys(told)))
+    if drawn is not None and verdict.reason is not None:
+        verdict = replace(verdict, reason=f"{drawn} {verdict.reason}")
     if layers or bisect:
         from pagdeploy.verbs.closer import CloserLook, look_closer
 

@@ -249,6 +249,24 @@ class Noisy(Net):
         return torch.relu(x + mask * self.block.conv(x))
 
 
+class TwoDraws(Net):
+    """Samples its gate as DynConv's Gumbel unit does: two draws on one score."""
+
+    noise = True
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(image))
+        g, tiny = self.block.gate(x), 1e-8
+        if self.noise:
+            one, other = torch.rand_like(g), torch.rand_like(g)
+            one = -torch.log(-torch.log(one + tiny) + tiny)
+            other = -torch.log(-torch.log(other + tiny) + tiny)
+            g = g + one - other
+        soft = torch.sigmoid(g / 0.7)
+        mask = ((soft >= 0.5).float() - soft).detach() + soft
+        return torch.relu(x + mask * self.block.conv(x))
+
+
 class Random(nn.Module):
     """Draws what is no gate's."""
 
@@ -269,6 +287,18 @@ def test_noise_of_a_gate_is_taken_out_and_other_noise_refused(tmp_path):
     with pytest.raises(UsageError, match="draws random numbers in evaluation: RandomUniformLike"):
         export(Random().eval(), path, shapes=SHAPES)
     assert not path.exists()
+
+
+def test_both_draws_of_a_gate_are_taken_out(tmp_path):
+    path = tmp_path / "m.onnx"
+    result = export(settled(TwoDraws()), path, shapes=SHAPES)
+    assert (result.recognised_gates, result.recognised_convolutions) == (1, 1)
+    quiet = settled(TwoDraws())
+    quiet.noise = False
+    with torch.no_grad():
+        wanted = quiet(torch.from_numpy(IMAGE)).numpy()
+    for _ in range(2):
+        assert compare("y", answers(path)["output"], wanted, NETWORK_BOUNDS["fp32"]).passed
 
 
 # --- budgets ---
