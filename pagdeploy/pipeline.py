@@ -15,6 +15,7 @@ from pagdeploy.passes import (
     drop_unused,
     emulate_half,
     fold_batch_norm,
+    fold_constants,
     fold_lists,
     infer_perforation,
     infer_support,
@@ -52,11 +53,12 @@ _log = logging.getLogger("pagdeploy.passes")
 # Models written by others become models in our ops; what is in our ops already stays as it is.
 RECOGNITION: tuple[ModuleType, ...] = (
     strip_bodies,  # first: from here on a body could only disagree with the node
+    fold_constants,  # before all that asks what a constant is
     fold_batch_norm,  # before the masks, which lie behind it, and the precision: one rounding
     remove_gate_noise,
+    choose_assigned,  # before the steps, which may be put together by assignments
     recognise_steps,  # before the gates, which are comparisons
     unstack_branches,  # likewise: it brings their masks to light
-    choose_assigned,
     recognise_gates,
     recognise_masked_conv,
 )
@@ -231,15 +233,20 @@ def recognise(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def read_module(model: onnx.ModelProto) -> ir.Model:
-    """A copy to work on: its types and shapes inferred, its nodes named, its opset not too old."""
+    """A copy to work on: functions of others inlined, types and shapes inferred, nodes named.
+
+    Its opset is not too old, if it can be raised.
+    """
     import onnx
     import onnx_ir as ir
     from onnx import version_converter
 
+    from pagdeploy.graph.functions import inline_functions
     from pagdeploy.graph.read import name_nodes
     from pagdeploy.ops.derive import MIN_OPSET, register_schemas
 
     register_schemas()  # so that shapes are inferred through our nodes
+    model = inline_functions(model)  # likewise, and so that passes see them
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     if opset < MIN_OPSET:
         try:

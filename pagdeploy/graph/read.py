@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pagdeploy.errors import IncompatibleArtifact, UsageError
 from pagdeploy.files import is_file
+from pagdeploy.graph.functions import MOST_NODES, nodes_of_calls
 
 if TYPE_CHECKING:
     import onnx
@@ -87,6 +88,7 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     _refuse_external_data(model, name)
     _refuse_unknown_ops(model, name)
     _refuse_impossible_convolutions(model, name)
+    _refuse_endless_functions(model, name)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as problem:  # the checker raises several types of its own
@@ -208,6 +210,17 @@ def _refuse_bad_values(node: onnx.NodeProto) -> None:
             raise IncompatibleArtifact(
                 f"The node {node.name!r} has {values['group']} groups.", remedy=remedy
             )
+
+
+def _refuse_endless_functions(model: onnx.ModelProto, name: str) -> None:
+    """Refuse functions over whose calls a checker or a runtime would work for ever."""
+    count = nodes_of_calls(model)
+    if count is None or count > MOST_NODES:
+        what = "themselves" if count is None else f"each other, {min(count, 10**12)} nodes in all"
+        raise IncompatibleArtifact(
+            f"{name} has functions that call {what}.",
+            remedy="Export it without model-local functions.",
+        )
 
 
 def _refuse_impossible_convolutions(model: onnx.ModelProto, name: str) -> None:

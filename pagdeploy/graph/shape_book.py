@@ -6,20 +6,27 @@ the sizes of the model's inputs, so that two values computed in different ways c
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import constant_of
+from pagdeploy.graph.size_expressions import floor, lowest, unknown
 from pagdeploy.graph.sizes import (
     ONE,
     REARRANGED,
     Size,
     Sizes,
     broadcast,
+    parts_of,
     picked,
+    recurrent,
     reduced,
+    reshaped,
     scaled,
+    sliced,
+    transposed_window,
     windows_along,
 )
 from pagdeploy.ops import DOMAIN
@@ -39,6 +46,13 @@ _WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "PerforatedConv", "SegAw
 _REDUCTIONS = frozenset(
     "ArgMax ArgMin ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd".split()
 )
+_ON_VECTORS = frozenset(
+    "Add Cast Concat Div Equal Gather Identity Mul Reshape Slice Squeeze Sub Unsqueeze"
+    " Where".split()
+)
+_WHOLE: tuple[ir.DataType | None, ...] = (ir.DataType.INT64, ir.DataType.INT32)
+_EXACT = (*_WHOLE, ir.DataType.FLOAT, ir.DataType.DOUBLE)  # which hold every size as it is
+_LONGEST = 16  # vector that may say sizes
 
 
 class ShapeBook:
@@ -47,12 +61,11 @@ class ShapeBook:
     def __init__(self, model: ir.Model) -> None:
         self._sizes: dict[ir.Value, Sizes] = {}
         self._vectors: dict[ir.Value, Sizes] = {}  # what one-dimensional shape arithmetic holds
+        self._axes: set[Hashable] = set()  # expressions that are the size of an axis
         for node in model.graph:
-            derived = self._derived(node)
-            for value in node.outputs:
+            for value, derived in zip(node.outputs, self._all_derived(node), strict=False):
                 if (sizes := _declared(value, derived)) is not None:
-                    self._sizes[value] = sizes
-                derived = derived if node.op_type == "Split" else None
+                    self._note(value, sizes)
             self._note_vector(node)
 
     def of(self, value: ir.Value | None) -> Sizes | None:
@@ -66,14 +79,28 @@ class ShapeBook:
             declared = _declared(value, None)
             if declared is None:
                 return None
-            self._sizes[value] = declared
+            self._note(value, declared)
         return self._sizes[value]
+
+    def _note(self, value: ir.Value, sizes: Sizes) -> None:
+        self._sizes[value] = sizes
+        self._axes.update(size.expression for size in sizes)
 
     def number(self, value: ir.Value | None) -> int | None:
         """The number that shape arithmetic comes to, if it is one and known."""
         vector = self._vector(value) or ()
         number = vector[0].expression if len(vector) == 1 else None
         return number if isinstance(number, int) else None
+
+    def _all_derived(self, node: ir.Node) -> Iterator[Sizes | None]:
+        several = {"Split": parts_of, "LSTM": recurrent, "GRU": recurrent, "RNN": recurrent}
+        if node.op_type in several and not node.domain:
+            x = self.of(node.inputs[0])
+            yield from [] if x is None else several[node.op_type](node, x)
+        else:
+            yield self._derived(node)
+        while True:
+            yield None
 
     def _derived(self, node: ir.Node) -> Sizes | None:
         if node.domain not in ("", DOMAIN):
@@ -82,11 +109,12 @@ class ShapeBook:
         if node.op_type in _BROADCAST:
             return broadcast([self.of(value) for value in node.inputs])
         if node.op_type == "ConstantOfShape":
-            return self._vector(node.inputs[0])
+            return self._target(node.inputs[0])
         if node.op_type == "Expand":
-            return broadcast([first, self._vector(node.inputs[1])])
-        if node.op_type == "Reshape" and (target := self._vector(node.inputs[1])) is not None:
-            return target
+            return broadcast([first, self._target(node.inputs[1])])
+        if node.op_type == "Reshape":
+            target = self._target(node.inputs[1], (0, -1))
+            return None if target is None else reshaped(node, first, target)
         if first is None:
             return None
         if node.op_type in _LIKE_FIRST:
@@ -100,6 +128,8 @@ class ShapeBook:
             return (first[0], ONE, *first[2:])
         if node.op_type in _WINDOWS and len(first) == 4:
             return self._window(node, first)
+        if node.op_type == "ConvTranspose" and len(first) == 4:
+            return transposed_window(node, first, self.of(node.inputs[1]))
         if node.op_type == "GlobalAveragePool":
             return (*first[:2], *[ONE] * (len(first) - 2))
         if node.op_type in _REDUCTIONS:
@@ -110,8 +140,14 @@ class ShapeBook:
             w = self.of(node.inputs[1])
             turned: int = node.attributes.get_int("transB", 0)
             return None if w is None else (first[0], w[0 if turned else 1])
+        if node.op_type == "Slice":
+            return sliced(node, first, [self._vector(value) for value in node.inputs[1:]])
         if node.op_type == "Resize":
             return self._resized(node, first)
+        if node.op_type == "Tile":
+            return _tiled(node, first)
+        if node.op_type == "Pad":
+            return _padded(node, first)
         return self._concatenated(node, first) if node.op_type == "Concat" else None
 
     def _concatenated(self, node: ir.Node, first: Sizes) -> Sizes | None:
@@ -140,50 +176,155 @@ class ShapeBook:
             return None
         pads = node.attributes.get_ints("pads", [0, 0, 0, 0])
         dilations = node.attributes.get_ints("dilations", [1, 1])
-        if node.attributes.get_int("ceil_mode", 0) and list(strides) != [1, 1]:
-            return None
         taps = [size for size in kernel if isinstance(size, int)]
         if len(taps) != 2:
             return None
         grown = [pads[a] + pads[a + 2] - dilations[a] * (taps[a] - 1) for a in range(2)]
+        if node.attributes.get_int("ceil_mode", 0) and list(strides) != [1, 1]:
+            # No window may begin in padding behind the map, of which runtimes disagree.
+            if any(pads) or any(taps[a] < strides[a] for a in range(2)):
+                return None
+            grown = [grown[a] + strides[a] - 1 for a in range(2)]
         spatial = (windows_along(x[2 + a], grown[a], strides[a]) for a in range(2))
         return (x[0], channels, *spatial)
 
     def _resized(self, node: ir.Node, x: Sizes) -> Sizes | None:
         if len(node.inputs) > 3 and node.inputs[3] is not None:
-            return self._vector(node.inputs[3])
+            return self._target(node.inputs[3])
         scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
         if scales is None or scales.size != len(x):
             return None
         return tuple(scaled(size, float(s)) for size, s in zip(x, scales.ravel(), strict=True))
 
-    def _vector(self, value: ir.Value | None) -> Sizes | None:
-        if value in self._vectors:
-            return self._vectors[value]
-        array = constant_of(value)
-        if array is None or array.ndim > 1 or array.dtype.kind != "i":
+    def _target(self, value: ir.Value | None, others: Sequence[int] = ()) -> Sizes | None:
+        """A vector that says sizes, none of which can be below 1 but those others."""
+        entries = self._vector(value)
+        if entries is None or not all(self._is_size(e) or e.expression in others for e in entries):
             return None
-        numbers = [int(number) for number in array.ravel()]
-        return tuple(Size(n) for n in numbers) if min(numbers, default=0) > 0 else None
+        return entries
+
+    def _is_size(self, entry: Size) -> bool:
+        if isinstance(entry.expression, int):
+            return entry.expression > 0
+        return entry.expression in self._axes or (lowest(entry.expression) or 0) > 0
+
+    def _vector(self, value: ir.Value | None) -> Sizes | None:
+        if value is None or value in self._vectors:
+            return None if value is None else self._vectors[value]
+        array = constant_of(value)
+        if array is not None:
+            whole = array.ndim < 2 and array.dtype.kind == "i" and array.size <= _LONGEST
+            return tuple(Size(int(number)) for number in array.ravel()) if whole else None
+        if value.dtype not in _WHOLE or value.shape is None or len(value.shape) > 1:
+            return None
+        length = value.shape[0] if len(value.shape) else 1
+        if not isinstance(length, int) or length > _LONGEST:
+            return None
+        return tuple(Size(unknown(value, index)) for index in range(length))
 
     def _note_vector(self, node: ir.Node) -> None:
-        parts = [self._vector(value) for value in node.inputs]
+        if node.domain or not node.outputs:
+            return
         held: Sizes | None = None
         if node.op_type == "Shape":
             sizes = self.of(node.inputs[0])
             end = node.attributes["end"].as_int() if "end" in node.attributes else None
             held = None if sizes is None else sizes[node.attributes.get_int("start", 0) : end]
-        elif node.op_type in ("Cast", "Squeeze", "Unsqueeze", "Identity"):
-            held = parts[0]
-        elif node.op_type == "Concat" and None not in parts:
-            held = tuple(size for part in parts if part is not None for size in part)
-        elif node.op_type in ("Gather", "Slice") and parts[0] is not None:
-            chosen = [constant_of(value) for value in node.inputs[1:]]
-            if all(array is not None and array.size for array in chosen):
-                numbers = [int(number) for array in chosen for number in array.ravel()]  # type: ignore[union-attr]
-                held = picked(node.op_type, parts[0], numbers)
-        if held is not None:
+        elif node.op_type in _ON_VECTORS:
+            parts = [self._vector(value) for value in node.inputs]
+            held = self._held(node, parts)
+        if held is not None and len(held) <= _LONGEST:
             self._vectors[node.outputs[0]] = held
+
+    def _held(self, node: ir.Node, parts: list[Sizes | None]) -> Sizes | None:
+        known = [part for part in parts if part is not None]
+        value = node.inputs[0]
+        if not parts or parts[0] is None or value is None:
+            return None
+        if node.op_type == "Cast":
+            return parts[0] if node.attributes.get_int("to", 0) in _EXACT else None
+        if node.op_type in ("Squeeze", "Unsqueeze", "Identity"):
+            return parts[0]
+        if node.op_type == "Reshape":  # a scalar becomes a vector, or the reverse
+            shape = node.outputs[0].shape
+            return parts[0] if shape is not None and len(shape) < 2 else None
+        if node.op_type in ("Gather", "Slice"):
+            chosen = [constant_of(value) for value in node.inputs[1:]]
+            if not all(array is not None and array.size for array in chosen):
+                return None
+            numbers = [int(number) for array in chosen for number in array.ravel()]  # type: ignore[union-attr]
+            return picked(node.op_type, parts[0], numbers)
+        if len(known) < len(parts):
+            return None
+        if node.op_type == "Concat":
+            return tuple(size for part in known for size in part)
+        if node.op_type != "Where" and value.dtype not in _WHOLE:
+            return None
+        length = max(map(len, known))
+        if any(len(part) not in (1, length) for part in known):
+            return None
+        rows = zip(*(part * (length // len(part)) for part in known), strict=True)
+        entries = [self._computed(node.op_type, row) for row in rows]
+        held = tuple(entry for entry in entries if entry is not None)
+        return held if len(held) == length else None
+
+    def _computed(self, op_type: str, row: Sequence[Size]) -> Size | None:
+        """What arithmetic makes of numbers of which all but one are constants."""
+        if op_type == "Where":
+            picks = row[0].expression
+            return None if picks not in (0, 1) else row[1] if picks else row[2]
+        one, other = (size.expression for size in row)
+        if op_type == "Equal":
+            if isinstance(one, int) and isinstance(other, int):
+                return Size(int(one == other))
+            size, number = (row[0], other) if isinstance(other, int) else (row[1], one)
+            below = isinstance(number, int) and number < 0
+            return Size(0) if below and self._is_size(size) else None
+        if isinstance(one, int) and op_type in ("Add", "Mul"):
+            one, other = other, one
+        if op_type == "Sub" and isinstance(one, int):
+            return Size(floor(other, -1, one))
+        if not isinstance(other, int):
+            return None
+        if op_type == "Div":  # which rounds towards zero
+            least = lowest(one)
+            positive = least is not None and least >= 0 and other > 0
+            return Size(floor(one, k=other)) if positive else None
+        if op_type == "Mul":
+            return Size(floor(one, other))
+        return Size(floor(one, 1, other if op_type == "Add" else -other))
+
+
+def _tiled(node: ir.Node, x: Sizes) -> Sizes | None:
+    """Axes that are repeated once stay; another one is known if it was a number."""
+    repeats = constant_of(node.inputs[1])
+    if repeats is None or repeats.size != len(x):
+        return None
+    sizes = []
+    for axis, (size, count) in enumerate(zip(x, repeats.ravel().tolist(), strict=True)):
+        known = size.expression
+        wide = known * count if isinstance(known, int) else (node.outputs[0].name, axis)
+        sizes.append(size if count == 1 else Size(wide))
+    return tuple(sizes)
+
+
+def _padded(node: ir.Node, x: Sizes) -> Sizes | None:
+    pads, axes = constant_of(node.inputs[1]), list(range(len(x)))
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        named = constant_of(node.inputs[3])
+        if named is None:
+            return None
+        axes = [int(axis) % len(x) for axis in named.ravel()]
+    if pads is None or pads.size != 2 * len(axes):
+        return None
+    sizes = list(x)
+    for axis, front, back in zip(axes, *np.split(pads.ravel(), 2), strict=True):
+        sizes[axis] = _grown(sizes[axis], int(front) + int(back))
+    return tuple(sizes)
+
+
+def _grown(size: Size, by: int) -> Size:
+    return Size(floor(size.expression, 1, by)) if by else size
 
 
 def _declared(value: ir.Value, derived: Sizes | None) -> Sizes | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import constant_of
+from pagdeploy.graph.size_expressions import floor, never_more
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Size:
 
 Sizes = tuple[Size, ...]
 ONE = Size(1)
+_MOST_TIMES = 64
+_TO_THE_END = 2**31 - 1  # no axis is as long
+
+
+def in_words(sizes: Sizes) -> str:
+    """A shape for a message; a size without a number or a name is a question mark."""
+    known = [s.expression if isinstance(s.expression, int) else s.name or "?" for s in sizes]
+    return f"({', '.join(map(str, known))})"
 
 
 def same_sizes(one: Sizes | None, other: Sizes | None) -> bool:
@@ -99,11 +107,26 @@ def _joined(sizes: Sequence[Size]) -> Size:
 
 def windows_along(size: Size, grown: int, stride: int) -> Size:
     """The number of windows along an axis: (size + grown - 1) // stride + 1."""
-    if isinstance(size.expression, int):
-        return Size((size.expression + grown - 1) // stride + 1)
     if stride == 1 and grown == 0:
         return size
-    return Size(("windows", size.expression, grown, stride))
+    return Size(floor(size.expression, 1, grown - 1 + stride, stride))
+
+
+def transposed_window(node: ir.Node, x: Sizes, w: Sizes | None) -> Sizes | None:
+    """The sizes behind a ConvTranspose of a map x (N, C, H, W) by weights w (C, M, kh, kw)."""
+    if w is None or not all(isinstance(size.expression, int) for size in w[1:]):
+        return None
+    filters, *kernel = (int(size.expression) for size in w[1:])  # type: ignore[call-overload]
+    get = node.attributes.get_ints
+    automatic = node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+    spatial = [Size((node.outputs[0].name, axis)) for axis in (2, 3)]
+    if not automatic and "output_shape" not in node.attributes:
+        strides, pads = get("strides", [1, 1]), get("pads", [0, 0, 0, 0])
+        dilations, more = get("dilations", [1, 1]), get("output_padding", [0, 0])
+        for a in range(2):
+            grown = dilations[a] * (kernel[a] - 1) + 1 + more[a] - pads[a] - pads[a + 2]
+            spatial[a] = Size(floor(x[2 + a].expression, strides[a], grown - strides[a]))
+    return (x[0], Size(filters * node.attributes.get_int("group", 1)), *spatial)
 
 
 def scaled(size: Size, scale: float) -> Size:
@@ -112,6 +135,11 @@ def scaled(size: Size, scale: float) -> Size:
         return size
     if isinstance(size.expression, int):
         return Size(int(size.expression * scale))
+    for factor in range(1, _MOST_TIMES + 1):  # which floating point multiplies by exactly
+        if scale == factor:
+            return Size(floor(size.expression, factor))
+        if scale * factor == 1 and factor & (factor - 1) == 0:
+            return Size(floor(size.expression, k=factor))
     return Size(("scaled", size.expression, scale))
 
 
@@ -148,13 +176,21 @@ def _transposed(node: ir.Node, x: Sizes) -> Sizes | None:
     return tuple(x[axis] for axis in perm)
 
 
-def _split(node: ir.Node, x: Sizes) -> Sizes | None:
-    """Only the axis that is cut changes, to a size of its own unless all parts have one."""
+def parts_of(node: ir.Node, x: Sizes) -> list[Sizes]:
+    """The sizes of each output of a Split: only the axis that is cut changes.
+
+    What the model does not say is a size of its own: parts may differ.
+    """
     axis = node.attributes.get_int("axis", 0) % len(x)
-    parts = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if parts is not None and len(set(parts.ravel().tolist())) == 1:
-        return (*x[:axis], Size(int(parts.ravel()[0])), *x[axis + 1 :])
-    return (*x[:axis], Size((node.outputs[0].name, axis)), *x[axis + 1 :])
+    given = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    whole, count = x[axis].expression, len(node.outputs)
+    lengths: list[Hashable] = [(output.name, axis) for output in node.outputs]
+    if given is not None and given.size == count:
+        lengths = [int(length) for length in given.ravel()]
+    elif len(node.inputs) < 2 and isinstance(whole, int):
+        each = -(-whole // count)  # the last one may be smaller
+        lengths = [min(each, whole - number * each) for number in range(count)]
+    return [(*x[:axis], Size(length), *x[axis + 1 :]) for length in lengths]
 
 
 def _one_hot(node: ir.Node, x: Sizes) -> Sizes | None:
@@ -171,32 +207,97 @@ def _gathered(node: ir.Node, x: Sizes) -> Sizes | None:
     return (*x[:axis], *[Size(indices.size)] * indices.ndim, *x[axis + 1 :])
 
 
-def _sliced(node: ir.Node, x: Sizes) -> Sizes | None:
-    bounds = [constant_of(value) for value in node.inputs[1:]]
-    axes = bounds[2] if len(bounds) > 2 else None
-    if axes is None:
+def sliced(node: ir.Node, x: Sizes, bounds: Sequence[Sizes | None]) -> Sizes | None:
+    """The sizes behind a Slice.
+
+    Args:
+        node: The Slice.
+        x: Of what it cuts.
+        bounds: Its other inputs as far as they are known: starts, ends, axes, steps.
+    """
+    starts, ends, axes, steps = (*bounds, None, None)[:4]
+    numbers = range(len(x)) if len(bounds) < 3 else _numbers(axes)
+    if numbers is None:
         return None
     sizes = list(x)
-    for index, axis in enumerate(int(axis) % len(x) for axis in axes.ravel()):
-        cut = [None if bound is None else int(bound.ravel()[index]) for bound in bounds]
-        size = sizes[axis].expression
-        if isinstance(size, int) and None not in cut:
-            sizes[axis] = Size(len(range(size)[cut[0] : cut[1] : cut[3] if len(cut) > 3 else 1]))
-        else:
-            sizes[axis] = Size((node.outputs[0].name, axis))
+    for index, axis in enumerate(numbers):
+        if not -len(x) <= axis < len(x):
+            return None
+        step = 1 if len(bounds) < 4 else _entry(steps, index)
+        cut = (_entry(starts, index), _entry(ends, index), step)
+        sizes[axis] = _cut(sizes[axis], cut) or Size((node.outputs[0].name, axis % len(x)))
     return tuple(sizes)
 
 
-def _reshaped(node: ir.Node, x: Sizes) -> Sizes | None:
-    """The only size that is no number goes where the -1 is, if the numbers leave no factor."""
-    target = constant_of(node.inputs[1])
-    unknown = [size for size in x if not isinstance(size.expression, int)]
-    if target is None or len(unknown) != 1 or np.any(target == 0):
+def _cut(size: Size, bounds: Sequence[Hashable]) -> Size | None:
+    """The size of what lies between two bounds, which may be sizes themselves."""
+    start, end, step = bounds
+    if (start, step) == (0, 1) and end is not None:
+        whole = isinstance(end, int) and end >= _TO_THE_END
+        if whole or never_more(size.expression, end):
+            return size
+        if never_more(0, end) and never_more(end, size.expression):
+            return Size(end)
+    numbers = [each for each in (size.expression, start, end, step) if isinstance(each, int)]
+    if len(numbers) < 4 or numbers[3] == 0:
         return None
-    numbers = [size.expression for size in x if isinstance(size.expression, int)]
-    if prod(numbers) != abs(int(target.prod())) or int((target == -1).sum()) != 1:
+    return Size(len(range(numbers[0])[numbers[1] : numbers[2] : numbers[3]]))
+
+
+def _entry(entries: Sizes | None, index: int) -> Hashable:
+    return entries[index].expression if entries is not None and index < len(entries) else None
+
+
+def _numbers(entries: Sizes | None) -> list[int] | None:
+    numbers = [entry.expression for entry in entries or () if isinstance(entry.expression, int)]
+    return numbers if entries is not None and len(numbers) == len(entries) else None
+
+
+def reshaped(node: ir.Node, x: Sizes | None, target: Sizes) -> Sizes | None:
+    """The sizes behind a Reshape.
+
+    Args:
+        node: The Reshape.
+        x: Of what it takes; None if not known.
+        target: What it is told, which may hold one -1, and zeros for sizes that stay.
+    """
+    sizes: list[Size] = []
+    open_axis = None
+    for axis, size in enumerate(target):
+        if size.expression == 0 and not node.attributes.get_int("allowzero", 0):
+            if x is None or axis >= len(x):
+                return None
+            size = x[axis]
+        elif size.expression == -1:
+            if open_axis is not None:
+                return None
+            open_axis = axis
+        sizes.append(size)
+    if open_axis is not None:
+        others = sizes[:open_axis] + sizes[open_axis + 1 :]
+        rest = None if x is None else _quotient(x, others)
+        sizes[open_axis] = rest or Size((node.outputs[0].name, open_axis))
+    return tuple(sizes)
+
+
+def _quotient(product: Sequence[Size], divisors: Sequence[Size]) -> Size | None:
+    """What sizes come to when they are divided by others, if those leave no remainder."""
+    left, over = list(product), 1
+    for size in divisors:
+        if isinstance(size.expression, int):
+            over *= size.expression
+            continue
+        match = next((index for index, each in enumerate(left) if each.same(size)), None)
+        if match is None:
+            return None
+        del left[match]
+    times = prod(size.expression for size in left if isinstance(size.expression, int))
+    rest = [size for size in left if not isinstance(size.expression, int)]
+    if over <= 0 or times <= 0 or times % over or len(rest) > 1:
         return None
-    return tuple(unknown[0] if number == -1 else Size(int(number)) for number in target)
+    if not rest:
+        return Size(times // over)
+    return rest[0] if times == over else Size(floor(rest[0].expression, times // over))
 
 
 def _flattened(node: ir.Node, x: Sizes) -> Sizes | None:
@@ -210,19 +311,29 @@ REARRANGED: dict[str, Callable[[ir.Node, Sizes], Sizes | None]] = {
     "Squeeze": _squeezed,
     "Unsqueeze": _unsqueezed,
     "Transpose": _transposed,
-    "Split": _split,
     "Flatten": _flattened,
     "Gather": _gathered,
     "OneHot": _one_hot,
-    "Reshape": _reshaped,
-    "Slice": _sliced,
 }
+
+
+def recurrent(node: ir.Node, x: Sizes) -> list[Sizes | None]:
+    """The sizes of what an LSTM, GRU or RNN makes: of every step, and of the last one."""
+    layout: int = node.attributes.get_int("layout", 0)
+    if len(x) != 3 or layout:
+        return []
+    both = node.attributes.get_string("direction", "forward") == "bidirectional"
+    hidden = node.attributes.get_int("hidden_size", 0)
+    size = Size(hidden or (node.outputs[0].name, "hidden"))
+    last = (Size(1 + both), x[1], size)
+    return [(x[0], *last), last, last]
 
 
 def picked(op_type: str, sizes: Sizes, numbers: Sequence[int]) -> Sizes | None:
     """What a Gather or Slice takes of a vector of sizes."""
     if op_type == "Gather":
-        return tuple(sizes[number] for number in numbers)
+        inside = all(-len(sizes) <= number < len(sizes) for number in numbers)
+        return tuple(sizes[number] for number in numbers) if inside else None
     if len(numbers) not in (2, 3, 4) or (len(numbers) == 4 and numbers[3] != 1):
         return None
     return sizes[numbers[0] : numbers[1]]

@@ -17,6 +17,8 @@ masks (float[n, 3, h, w] l, float[n, 2, h, w] l2, float[n, 1, h, w] g, float[n, 
 <float zero = {0}, float half = {0.5}, float one = {1}, int32 b0 = {0}, int32 b1 = {1},
  int64 k1 = {1}, int64[1] a0 = {0}, int64[1] a1 = {1}, int64[1] a2 = {2}, int64[1] last = {-1},
  int64 depth = {3}, float[2] levels = {0, 1}, int32[3] three = {0, 1, 2},
+ int64[8] around = {0, 0, 1, 1, 0, 0, 1, 1}, int64[8] deeper = {0, 1, 1, 1, 0, 0, 1, 1},
+ int64[4] more = {1, 1, 1, 2}, float[1, 1, 1, 2] halves = {0.5, 0.5},
  float[1, 1, 3, 3] box = {1, 1, 1, 1, 1, 1, 1, 1, 1}>
 """
 GATE = "s = pagdeploy.PAGGate (l) s2 = pagdeploy.PAGGate (l2) si = pagdeploy.PAGGate (p)"
@@ -83,6 +85,10 @@ DERIVED = {
     "product of two decisions": f"{ON} e = Equal (s, b0) f = Cast <to = 1> (e) v = Mul (m, f)",
     "pixel and image": f"{ON} e = Equal (si, b1) v = And (t, e)",
     "cut": f"{ON} v = Slice (m, a1, a2, a2)",
+    "made wider by a constant": f"{ON} v = Greater (m, halves)",
+    "padded": f"{ON} v = Pad (m, around)",
+    "padded with ones, then dilated": f"{ON} q = Pad (m, around, one)"
+    " v = MaxPool <kernel_shape = [3, 3]> (q)",
 }
 
 
@@ -105,6 +111,9 @@ NONE = {
     "a feature": f"{ON} v = Mul (m, g)",
     "a soft gate": "v = Sigmoid (g)",
     "an input": "v = Identity (g)",
+    "padded with halves": f"{ON} v = Pad (m, around, half)",
+    "padded channels": f"{ON} v = Pad (m, deeper)",
+    "repeated columns": f"{ON} v = Tile (m, more)",
     "turned": f"{ON} v = Transpose <perm = [0, 1, 3, 2]> (m)",
     "a batch as channels": f"{ON} v = Transpose <perm = [1, 0, 2, 3]> (m)",
 }

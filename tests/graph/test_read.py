@@ -152,7 +152,7 @@ def test_functions_of_other_domains_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ("f.F", "must not be recursive"),
+        ("f.F", "has functions that call themselves"),
         ("Blorp", "No Op registered for Blorp"),
         ("pagdeploy.PAGGate", "uses our operators inside of its function 'F'. Inline its"),
     ],

@@ -9,22 +9,35 @@ import pytest
 
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import Size, same_grid, same_sizes
+from pagdeploy.ops.derive import register_schemas
 
-HEADER = """<ir_version: 8, opset_import: ["" : 17]>
+HEADER = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
 sizes (float[n, 3, h, w] x, float[n, 3, 2, w] z) => (y)
 <float[4, 3, 3, 3] w = {}, int64[1] k1 = {1}, int64[1] k2 = {2}, int64[1] k4 = {4},
  int64[1] four = {4}, float[2] levels = {0, 1}, float[3, 1] lin = {1, 2, 3},
- int64[4] flat = {-1, 1, 1, 1},
+ int64[4] flat = {-1, 1, 1, 1}, int64[1] k0 = {0}, int64[1] k3 = {3}, int64[1] minus = {-1},
+ int64[1] far = {9223372036854775807}, float[4] fourfold = {1, 1, 4, 4},
+ int64[3] joined = {0, 3, -1}, int64[4] one = {1, 1, 1, 1}, int64[2] space = {2, 3},
+ int64[2] zeros = {0, 0}, int64[3] steps = {1, -1, 3},
+ float[1, 3, 3] gw = {1, 1, 1, 1, 1, 1, 1, 1, 1},
+ float[1, 3, 1] gr = {1, 1, 1},
+ float[3, 1, 2, 2] up = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
  float[4] twice = {1, 1, 2, 2}>
 """
 SAME = "<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>"
 HALF = "<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>"
+SIZES = (
+    "s = Shape (x) n = Slice (s, k0, k1) h = Slice (s, k2, k3) w_ = Slice (s, k3, k4)"
+    " first = ReduceMax <axes = [1, 2, 3]> (x)"
+)
 
 
 def sizes_of(statements: str, *names: str):
     weights = ", ".join("1" for _ in range(4 * 27))
     text = f"{HEADER.replace('w = {}', f'w = {{{weights}}}')}{{ {statements} }}"
-    model = ir.from_proto(onnx.parser.parse_model(text))
+    register_schemas()
+    inferred = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
+    model = ir.from_proto(inferred)
     book = ShapeBook(model)
     values = {value.name: value for node in model.graph for value in node.outputs}
     values |= {value.name: value for value in model.graph.inputs}
@@ -51,6 +64,25 @@ EQUAL = {
     "filled": "s = Shape (x) y = ConstantOfShape (s)",
     "in and out": "a = Unsqueeze (x, k1) y = Squeeze (a, k1)",
     "a gate's": "y = pagdeploy.PAGGate (x)",
+    "a hidden state per image": "p = GlobalAveragePool (x) "
+    "r = Reshape (p, steps) a, b = GRU <hidden_size = 1> (r, gw, gr) c = Reshape (b, flat)"
+    " y = Add (x, c)",
+    "reshaped by computed sizes": f"{SIZES} t = Concat <axis = 0> (n, k3, minus)"
+    " a = Reshape (x, t) u = Concat <axis = 0> (n, k3, h, w_) y = Reshape (a, u)",
+    "zeros and a minus one": f"{SIZES} a = Reshape (x, joined)"
+    " u = Concat <axis = 0> (n, minus, h, w_) y = Reshape (a, u)",
+    "halved and doubled numbers": f"{SIZES} a = Mul (h, k4) b = Div (a, k2) c = Div (b, k2)"
+    " t = Concat <axis = 0> (n, k1, c, w_) y = Expand (first, t)",
+    "expanded where no size is -1": f"{SIZES} t = Concat <axis = 0> (n, k1, h, w_)"
+    " e = Equal (t, minus) u = Where (e, one, t) y = Expand (first, u)",
+    "blocks cut to the map": "p = MaxPool <kernel_shape = [4, 4], strides = [4, 4], ceil_mode = 1>"
+    f" (x) r = Resize (p, , fourfold) {SIZES} t = Concat <axis = 0> (h, w_)"
+    " y = Slice (r, zeros, t, space)",
+    "cut to the end": "y = Slice (x, k0, far, k2)",
+    "pooled, then repeated by a transposed convolution": "a = ConvTranspose <strides = [2, 2]>"
+    " (x, up) y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)",
+    "resized there and back": "a = Resize (x, , twice)"
+    " y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)",
 }
 
 
@@ -72,6 +104,25 @@ DIFFERENT = {
     "automatic padding with a stride": "y = Conv <kernel_shape = [3, 3], strides = [2, 2],"
     ' auto_pad = "SAME_UPPER"> (x, w)',
     "rounded up": "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+    "rounded down, then doubled": "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)"
+    " y = Resize (p, , twice)",
+    "rounded up, then doubled": "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2],"
+    " ceil_mode = 1> (x) y = Resize (p, , twice)",
+    "cut to more than there may be": "p = MaxPool <kernel_shape = [4, 4], strides = [4, 4]> (x)"
+    f" r = Resize (p, , fourfold) {SIZES} t = Concat <axis = 0> (h, w_)"
+    " y = Slice (r, zeros, t, space)",
+    "cut at a number that is read": "i = ArgMax <axis = 1> (x) j = ReduceMax <keepdims = 0> (i)"
+    " e = Unsqueeze (j, k0) y = Slice (x, k0, e, k2)",
+    "cut from a number that is read": "i = ArgMax <axis = 1> (x) j = ReduceMax <keepdims = 0> (i)"
+    " e = Unsqueeze (j, k0) y = Slice (x, e, far, k2)",
+    "reshaped by a number that may be 0 or -1": f"{SIZES} i = ArgMax <axis = 1> (x)"
+    " j = ReduceMax <keepdims = 0> (i) e = Unsqueeze (j, k0) t = Concat <axis = 0> (n, k3, e, w_)"
+    " y = Reshape (x, t)",
+    "an image turned": f"{SIZES} t = Concat <axis = 0> (n, k3, w_, h) y = Reshape (x, t)",
+    "padding that runtimes disagree of": "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2],"
+    " pads = [1, 1, 1, 1], ceil_mode = 1> (x)",
+    "one more than it is": f"{SIZES} a = Add (h, k1) t = Concat <axis = 0> (n, k1, a, w_)"
+    " y = Expand (first, t)",
 }
 
 
@@ -98,3 +149,24 @@ def test_a_broadcast_of_unknown_sizes_is_a_size_of_its_own():
     one, other = Size("a"), Size("b")
     assert not one.same(other)
     assert Size("a", "h").same(Size("b", "h"))
+
+
+@pytest.mark.parametrize(
+    ("body", "same"),
+    [
+        ("y, z2 = Split <axis = 2> (x, pair)", True),  # 3 and 3
+        ("y, z2 = Split <axis = 2> (x, uneven)", False),  # 1 and 5
+        ("y, z2 = Split <axis = 2> (x, computed)", False),  # nobody says
+    ],
+)
+def test_parts_of_a_split_are_of_one_size_only_if_that_is_said(body, same):
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, c, h, w] x, int64[2] computed) => (float[n, c, i, w] y)
+    <int64[2] pair = {{3, 3}}, int64[2] uneven = {{1, 5}}> {{ {body} }}"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    (node,) = model.graph
+    for value in node.outputs:
+        value.shape = None  # what inference left out
+    book = ShapeBook(model)
+    one, other = (book.of(value) for value in node.outputs)
+    assert same_grid(one, other) == same

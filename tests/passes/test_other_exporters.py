@@ -25,20 +25,24 @@ torch = pytest.importorskip("torch", reason="the networks are written in PyTorch
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from pagdeploy.exporters.models import catalogue  # noqa: E402
+from pagdeploy.exporters.models import catalogue, dynconv  # noqa: E402
 
-TORCHSCRIPT, DYNAMO = False, True
-NEWEST = min(onnx.defs.onnx_opset_version(), 23)
+TORCHSCRIPT, DYNAMO, UNOPTIMISED = "script", "dynamo", "unoptimised dynamo"
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+NEWEST = min(onnx.defs.onnx_opset_version(), 26 if TORCH >= (2, 13) else 23)
 WRITERS = [
     (TORCHSCRIPT, 11),
     (TORCHSCRIPT, 13),
     (TORCHSCRIPT, 17),
     (DYNAMO, 18),
     (DYNAMO, 20),
-    (DYNAMO, NEWEST),
+    *((DYNAMO, opset) for opset in range(23, NEWEST + 1)),
+    (UNOPTIMISED, 18),
+    (UNOPTIMISED, 20),
+    (UNOPTIMISED, NEWEST),
 ]
 every_writer = pytest.mark.parametrize(
-    ("dynamo", "opset"), WRITERS, ids=[f"{'dynamo' if d else 'script'} {o}" for d, o in WRITERS]
+    ("writer", "opset"), WRITERS, ids=[f"{writer} {opset}" for writer, opset in WRITERS]
 )
 
 
@@ -85,25 +89,39 @@ RULES = {
 }
 
 
-def written(model: nn.Module, inputs: tuple, dynamo: bool, opset: int) -> onnx.ModelProto:
-    """The model as one of PyTorch's exporters writes it."""
-    axes = {0: "n", 2: "h", 3: "w"}
+NAMED = {0: "n", 2: "h", 3: "w"}
+
+
+def written(
+    model: nn.Module, inputs: tuple, writer: str, opset: int, axes: dict[int, str] = NAMED
+) -> onnx.ModelProto:
+    """The model as one of PyTorch's exporters writes it, its inputs x, and x1 if there are two.
+
+    Args:
+        model: In evaluation.
+        inputs: Examples.
+        writer: One of the three.
+        opset: To write.
+        axes: Those whose sizes stay open.
+    """
     file = io.BytesIO()
+    names = ["x", "x1"][: len(inputs)]
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        if dynamo:
+        if writer != TORCHSCRIPT:
             program = torch.onnx.export(
                 model.eval(), inputs, dynamo=True, verbose=False, opset_version=opset,
-                input_names=["x"], dynamic_shapes=(axes,),
+                input_names=names, dynamic_shapes=tuple(axes for _ in inputs),
+                optimize=writer == DYNAMO,
             )  # fmt: skip
             return program.model_proto
         torch.onnx.export(
             model.eval(), inputs, file, dynamo=False, opset_version=opset,
-            input_names=["x"], output_names=["y"], dynamic_axes={"x": axes},
+            input_names=names, output_names=["y"], dynamic_axes={name: axes for name in names},
         )  # fmt: skip
     return onnx.load_from_string(file.getvalue())
 
@@ -122,10 +140,10 @@ def assert_found(model: onnx.ModelProto, feeds, gates: int, convolutions: int) -
 
 @every_writer
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_is_found(rule, dynamo, opset):
+def test_every_rule_is_found(rule, writer, opset):
     torch.manual_seed(0)
     model, x = Net(RULES[rule]).eval(), torch.randn(2, 3, 8, 10)
-    proto = written(model, (x,), dynamo, opset)
+    proto = written(model, (x,), writer, opset)
     assert next(o.version for o in proto.opset_import if not o.domain) == opset
     with torch.no_grad():
         wanted = model(x).numpy()
@@ -134,9 +152,9 @@ def test_every_rule_is_found(rule, dynamo, opset):
 
 
 @every_writer
-def test_the_file_is_built_and_verified(dynamo, opset, tmp_path: Path):
+def test_the_file_is_built_and_verified(writer, opset, tmp_path: Path):
     torch.manual_seed(0)
-    proto = written(Net(RULES["g >= 0 (DynConv)"]), (torch.randn(2, 3, 8, 10),), dynamo, opset)
+    proto = written(Net(RULES["g >= 0 (DynConv)"]), (torch.randn(2, 3, 8, 10),), writer, opset)
     path, bundle = tmp_path / "m.onnx", tmp_path / "m.pagbundle"
     path.write_bytes(proto.SerializeToString())
     result = build(path, bundle, engine="onnxruntime", shapes={"x": [1, 3, 12, 14]})
@@ -183,8 +201,42 @@ SHAPES = {"x": [1, 3, 8, 8], "g": [1, 1, 8, 8]}
 @pytest.mark.slow
 @every_writer
 @pytest.mark.parametrize("name", ["PAG (3x3 gated)", "DynConv", "MultiPool", "BlockDrop", "SACT"])
-def test_published_networks_are_found(name, dynamo, opset):
+def test_published_networks_are_found(name, writer, opset):
     system = catalogue.find(name)
     inputs = system.inputs(2, system.size)
-    model = written(system.factory(), inputs, dynamo, opset)
+    model = written(system.factory(), inputs, writer, opset)
     assert_found(model, {"x": inputs[0].numpy()}, system.gates, system.perforable)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [{0: "n"}, {}], ids=["open batch", "fixed"])
+@pytest.mark.parametrize(("writer", "opset"), [(TORCHSCRIPT, 13), (DYNAMO, 18), (UNOPTIMISED, 18)])
+def test_masks_that_are_dilated_by_a_kernel_written_in_place_are_found(writer, opset, axes):
+    """A mask at half the size is spread by zeros with a one in the corner."""
+    system = catalogue.find("DynConv")
+    inputs = system.inputs(2, system.size)
+    model = written(dynconv.resnet(dilate=True), inputs, writer, opset, axes)
+    assert_found(model, {"x": inputs[0].numpy()}, 2, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("name", ["SkipNet", "LAUDNet (layers)", "PerforatedCNN", "SBNet"])
+def test_networks_that_compute_their_sizes_are_found(name, opset):
+    """States of an LSTM, views by sizes that are read, crops to the size of another map."""
+    system = catalogue.find(name)
+    inputs = system.inputs(2, system.size)
+    axes = NAMED if name == "SBNet" else {0: "n"}
+    model = written(system.factory(), inputs, TORCHSCRIPT, opset, axes)
+    feeds = dict(zip(["x", "x1"], [each.numpy() for each in inputs], strict=False))
+    assert_found(model, feeds, system.gates, system.perforable)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writer", [DYNAMO, UNOPTIMISED])
+def test_blocks_that_are_cut_to_the_map_are_found(writer):
+    system = catalogue.find("SBNet")
+    inputs = system.inputs(2, system.size)
+    model = written(system.factory(), inputs, writer, 18)
+    other = dict(zip(["x", "x1"], [each.numpy() for each in system.inputs(3, 48)], strict=True))
+    assert_found(model, other, system.gates, system.perforable)
