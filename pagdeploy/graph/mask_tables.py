@@ -91,7 +91,8 @@ def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTa
     Returns:
         None if the decisions differ, or the axes do not fit.
     """
-    if any(value is None for value in node.inputs):
+    missing = any(value is None for value in node.inputs)
+    if missing and node.op_type != "Clip":
         return None
     like_c: int = node.attributes.get_int("fmod", 0)
     if node.op_type == "Mod" and like_c:
@@ -101,7 +102,7 @@ def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTa
     roles = _merged_roles(tables, rank)
     if roles is None:
         return None
-    arguments = []
+    arguments: list[Array] = []
     for operand in operands:
         if isinstance(operand, PixelTable):
             arguments.append(operand.rows)
@@ -115,6 +116,8 @@ def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTa
                 return None
             roles = f"{roles[: wide[0]]}c{roles[wide[0] + 1 :]}"
         arguments.append(operand.reshape(-1, 1))
+    if missing:  # a Clip without its lower bound
+        arguments.insert(1, np.array([[-np.inf]]))
     with np.errstate(all="ignore"):
         try:
             rows = np.asarray(ELEMENTWISE[node.op_type](*arguments))
@@ -126,6 +129,15 @@ def aligned(node: ir.Node, operands: Sequence[PixelTable[D] | Array]) -> PixelTa
         rows = rows.astype(np.asarray(arguments[0]).dtype)
     decisions = _merged_decisions(tables, len(rows))
     return None if decisions is None else PixelTable.of(roles, decisions, rows)
+
+
+def uniform(array: Array) -> Array | None:
+    """The only value of an array, of shape (); None if it has several, or none."""
+    if not array.size or array.dtype.itemsize not in (1, 2, 4, 8) or array.dtype.hasobject:
+        return None
+    first = array.reshape(-1)[:1]
+    bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
+    return first[0] if bits[0] == bits[-1] and bool(np.all(bits == bits[0])) else None
 
 
 def _merged_roles(tables: Sequence[PixelTable[D]], rank: int) -> str | None:
@@ -147,9 +159,10 @@ Layout = Callable[[ir.Node, Sequence[Any], "Sizes | None"], "list[PixelTable[Any
 
 
 def _squeeze(node: ir.Node, known: Sequence[Any], _: Sizes | None) -> list[PixelTable[D]] | None:
+    """Without axes of one entry, be it of one image, row or column."""
     table = known[0]
     axes = axes_of(node, len(table.roles))
-    if not axes or any(table.roles[axis] != "1" for axis in axes):
+    if not axes or any(table.roles[axis] == "c" for axis in axes):
         return None
     kept = "".join(letter for axis, letter in enumerate(table.roles) if axis not in axes)
     return [PixelTable.of(kept, table.decisions, table.rows)]
@@ -191,10 +204,11 @@ def _reshape(
         long = [axis for axis, size in enumerate(target) if size != 1]
     elif sizes is not None:
         long = [axis for axis, size in enumerate(sizes) if not size.is_one]
-    if long is None or len(long) != 1 or sorted(table.roles.replace("1", "")) != ["n"]:
+    if long is None or len(long) > 1 or sorted(table.roles.replace("1", "")) != ["n"]:
         return None
     rank = len(target) if target is not None else len(sizes or ())
-    roles = "".join("n" if axis == long[0] else "1" for axis in range(rank))
+    images = long[0] if long else 0  # of one image any axis will do
+    roles = "".join("n" if axis == images else "1" for axis in range(rank))
     return [PixelTable.of(roles, table.decisions, table.rows)]
 
 
@@ -205,9 +219,11 @@ def _pick(table: PixelTable[D], channels: Sequence[int], roles: str) -> PixelTab
 
 def _slice(node: ir.Node, known: Sequence[Any], sizes: Sizes | None) -> list[PixelTable[D]] | None:
     table = known[0]
-    rest = [array for array in known[1:] if isinstance(array, np.ndarray)]
-    if len(rest) < 3 or any(array.size != 1 for array in rest):
+    rest = known[1:]
+    if len(rest) < 3 or any(value is None for value in node.inputs):
         return None
+    if not all(isinstance(array, np.ndarray) and array.size == 1 for array in rest):
+        return None  # a bound that is computed leaves its place among the others empty
     start, end, axis = (int(array.reshape(-1)[0]) for array in rest[:3])
     step = int(rest[3].reshape(-1)[0]) if len(rest) > 3 else 1
     role = table.roles[axis % len(table.roles)]

@@ -12,20 +12,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import constant_of
 from pagdeploy.graph.mask_operators import (
-    cuts_only_space,
+    axis_of_best,
     fills,
     is_share,
     only_picks,
-    picks_first_best,
+    roles_of_best,
 )
-from pagdeploy.graph.mask_tables import ELEMENTWISE, LAYOUTS, Array, PixelTable, aligned
+from pagdeploy.graph.mask_roles import derived_roles
+from pagdeploy.graph.mask_tables import (
+    ELEMENTWISE,
+    LAYOUTS,
+    Array,
+    PixelTable,
+    aligned,
+    uniform,
+)
+from pagdeploy.graph.randomness import sources_behind
+from pagdeploy.graph.residues import ROUNDED, error_behind, residue_of, stays_a_share
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import ONE, Sizes
 from pagdeploy.graph.whole_numbers import Bounds, bounds_behind, bounds_of
@@ -34,8 +43,7 @@ from pagdeploy.ops import DOMAIN
 COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 ROUNDINGS = ("Ceil", "Floor", "Round")  # of what is between 0 and 1: a comparison
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "MaxPool", "Resize", "Slice"})
-_MOST_CHANNELS = 256  # of one comparison: beyond, it is an activation rather than gates
+_MOST_CHANNELS = 256  # of one comparison or choice: beyond, it is an activation, or a code book
 
 
 class Origin(Enum):
@@ -74,14 +82,18 @@ class Masks:
     Args:
         model: As it is now.
         sizes: Of the same model.
+        drawn: Whether what depends on random numbers may decide, too. No two runs of it agree, so
+            that no gate is made of it.
     """
 
-    def __init__(self, model: ir.Model, sizes: ShapeBook) -> None:
+    def __init__(self, model: ir.Model, sizes: ShapeBook, *, drawn: bool = False) -> None:
         self._sizes = sizes
+        self._random = {} if drawn else sources_behind(model.graph)
         self._tables: dict[ir.Value, Table] = {}
         self._decided: dict[ir.Value, str] = {}  # roles of what is no table, but needs only masks
         self._behind: dict[ir.Value, set[Decision]] = {}
         self._bounds: dict[ir.Value, Bounds] = {}  # of what is decided, if it is a whole number
+        self._errors: dict[ir.Value, float] = {}  # of tables that are right but for rounding
         for node in model.graph:
             if node.domain in ("", DOMAIN) and node.outputs:
                 self._visit(node)
@@ -93,9 +105,13 @@ class Masks:
     def pixel_mask(self, value: ir.Value | None) -> Table | None:
         """The table of a value that one decision per pixel or image determines, as (N, 1, H, W)."""
         table = self.table(value)
-        if table is None or len(table.rows) != 1:
+        if table is None or len(table.rows) != 1 or len(table.roles) > 4:
             return None
-        return table if table.roles.rjust(4, "1") in ("n1hw", "n111") else None
+        roles = table.roles.rjust(4, "1")
+        if roles in ("11hw", "1111", "1nhw"):  # the axis of images is gone, or among the channels'
+            decided = self._sizes.of(table.decisions[0].value)
+            return table if decided is not None and decided[0].is_one else None
+        return table if roles in ("n1hw", "n111") else None
 
     def behind(self, decision: Decision) -> set[Decision]:
         """The decisions that a derived one is made of; of another one, itself."""
@@ -107,7 +123,7 @@ class Masks:
         """The number that a value holds everywhere, of shape ()."""
         array = constant_of(value)
         if array is not None:
-            return array.reshape(-1)[0] if array.size and np.all(array == array.flat[0]) else None
+            return uniform(array)
         node = None if value is None else value.producer()
         if node is None:
             return None
@@ -125,6 +141,9 @@ class Masks:
         if (hard := self._straight_through(node)) is not None:
             self._tables[out] = hard
             return
+        if any(value in self._errors for value in node.inputs):
+            self._visit_rounded(node, known)
+            return
         if not tables:
             if any(value in self._decided for value in node.inputs):
                 self._derive(node, None)
@@ -132,7 +151,7 @@ class Masks:
                 self._start(node)
             return
         if node.op_type in ELEMENTWISE and all(operand is not None for operand in known):
-            result = aligned(node, [operand for operand in known if operand is not None])
+            result = self._aligned(node, known)
             if result is not None:
                 self._tables[out] = result
                 return
@@ -146,6 +165,33 @@ class Masks:
             self._spread(node)
             return
         self._derive(node, tables)
+
+    def _aligned(self, node: ir.Node, known: Sequence[Table | Array | None]) -> Table | None:
+        """What an elementwise operator makes of tables; an array of one value is a number."""
+        inputs = [value for value in node.inputs if value is not None]
+        read = list(zip(inputs, known, strict=True))
+        operands: list[Table | Array] = []
+        for _, operand in read:
+            assert operand is not None, "all of them are known"
+            number = None if isinstance(operand, PixelTable) else uniform(operand)
+            if isinstance(operand, PixelTable) or operand.size == 1 or number is None:
+                operands.append(operand)
+                continue
+            for value, table in read:
+                if isinstance(table, PixelTable) and not self._reaches(value, table, operand):
+                    return None
+            operands.append(np.asarray(number).reshape((1,) * operand.ndim))
+        return aligned(node, operands)
+
+    def _reaches(self, value: ir.Value, table: Table, array: Array) -> bool:
+        """Whether there are as many decisions as an array is wide, so that it repeats none."""
+        sizes = self._sizes.of(value)
+        for number, letter in enumerate(reversed(table.roles), 1):
+            wide = array.shape[-number] if number <= array.ndim else 1
+            if letter in "nhw" and wide > 1:
+                if sizes is None or sizes[-number].expression != wide:
+                    return False
+        return True
 
     def _is_layout(self, node: ir.Node, known: Sequence[object]) -> bool:
         """Whether a node only rearranges a table, whose entries count as they stand."""
@@ -177,6 +223,8 @@ class Masks:
 
     def _start(self, node: ir.Node) -> None:
         """Note the tables of a decision."""
+        if node.op_type != "PAGGate" and node.outputs[0] in self._random:
+            return
         if node.op_type in COMPARISONS:
             if node.inputs[0] is not None and node.inputs[0].dtype in _FLOATS:
                 value, sizes = node.outputs[0], self._sizes.of(node.outputs[0])
@@ -192,16 +240,20 @@ class Masks:
                 rows = np.arange(2).astype(np.float32)
                 self._note(node.outputs[0], scores, rows, Origin.WRITTEN_OUT)
             return
-        if len(scores) not in (2, 4) or not isinstance(scores[1].expression, int):
+        gate = node.op_type == "PAGGate"
+        axis = 1 if gate else axis_of_best(node, len(scores))
+        number = None if axis is None or axis >= len(scores) else scores[axis].expression
+        if axis is None or not isinstance(number, int) or number > _MOST_CHANNELS:
             return
-        branches = np.arange(scores[1].expression)
-        if node.op_type == "PAGGate":
+        branches = np.arange(number)
+        if gate:
             rows = branches.astype(np.int32)
             self._note(node.outputs[0], (scores[0], ONE, *scores[2:]), rows, Origin.GATE)
-        elif picks_first_best(node, len(scores)):
-            keepdims: int = node.attributes.get_int("keepdims", 1)
-            kept = (scores[0], *[ONE] * keepdims, *scores[2:])
-            self._note(node.outputs[-1], kept, branches, Origin.WRITTEN_OUT)
+            return
+        roles = roles_of_best(scores, axis, kept=bool(node.attributes.get_int("keepdims", 1)))
+        if roles is not None:
+            decision = Decision(node.outputs[-1], Origin.WRITTEN_OUT, number)
+            self._tables[decision.value] = PixelTable(roles, (decision,), branches[None])
 
     def _note(self, value: ir.Value, sizes: Sizes | None, rows: Array, origin: Origin) -> None:
         roles = _ROLES.get(len(sizes)) if sizes is not None else None
@@ -216,24 +268,46 @@ class Masks:
         self._tables[value] = PixelTable.of(roles, decisions, np.tile(rows, (channels, 1)))
 
     def _straight_through(self, node: ir.Node) -> Table | None:
-        """(hard - soft) + soft and (hard + soft) - soft are hard, but for one rounding."""
-        if node.op_type == "Sub":
-            total = None if node.inputs[0] is None else node.inputs[0].producer()
-            if total is None or total.op_type != "Add" or total.domain:
-                return None
-            for hard, soft in (total.inputs, total.inputs[::-1]):
-                if soft is node.inputs[1] and self.table(soft) is None:
-                    return self.table(hard)
+        """(hard - soft) + soft is hard, (hard + soft) - soft nearly so, if soft is a share."""
+        found = residue_of(node)
+        if found is None:
             return None
-        if node.op_type != "Add":
+        hard, sizes = self.table(found.hard), self._sizes.of(node.outputs[0])
+        if hard is None or sizes is None or len(sizes) != len(hard.roles):
             return None
-        for residue, soft in (node.inputs, node.inputs[::-1]):
-            difference = None if residue is None else residue.producer()
-            if difference is not None and difference.op_type == "Sub":
-                hard, subtracted = difference.inputs
-                if subtracted is soft:
-                    return self.table(hard)
-        return None
+        if not np.isin(hard.rows, (0, 1)).all() or not stays_a_share(found.soft):
+            return None
+        error = self._errors.get(found.hard, 0.0)
+        if error or not found.exact:
+            dtype = node.outputs[0].dtype
+            if dtype not in ROUNDED or all(self.table(value) for value in node.inputs):
+                return None  # tables of one decision are added as they are, rounding and all
+            self._errors[node.outputs[0]] = error + ROUNDED[dtype]
+        return hard
+
+    def _visit_rounded(self, node: ir.Node, known: Sequence[Table | Array | None]) -> None:
+        """Note a table of what a rounded mask is made into, if no step may go the other way.
+
+        Nothing is derived of it: a selection is cast to a whole number, and 1 - 2^-24 becomes 0.
+        """
+        read = [value for value in node.inputs if value is not None]
+        pairs = [(v, o) for v, o in zip(read, known, strict=True) if o is not None]
+        made: Sequence[Table] | None = None
+        if node.op_type in ELEMENTWISE and len(pairs) == len(read):
+            result = self._aligned(node, known)
+            made = None if result is None else [result]
+        elif self._is_layout(node, known):
+            made = LAYOUTS[node.op_type](node, known, self._sizes.of(node.outputs[0]))
+        if made is None:
+            return
+        errors = [self._errors.get(value, 0.0) for value, _ in pairs]
+        error = error_behind(node, [operand for _, operand in pairs], errors)
+        if np.isnan(error):
+            return
+        for value, table in zip(node.outputs, made, strict=False):
+            self._tables[value] = table
+            if error:
+                self._errors[value] = error
 
     def _spread(self, node: ir.Node) -> None:
         """One-hot vectors of an index."""
@@ -244,10 +318,11 @@ class Masks:
         if scatters:
             off, on = self.scalar(node.inputs[0]), self.scalar(node.inputs[2])
             sizes, places = self._sizes.of(node.inputs[0]), self._sizes.of(node.inputs[1])
-            depth = None if sizes is None or len(sizes) < 2 else sizes[1].expression
-            fits = node.attributes.get_int("axis", 0) == 1 and fills(places, sizes)
+            axis = node.attributes.get_int("axis", 0) % len(index.roles)
+            depth = None if sizes is None else sizes[axis].expression
+            fits = fills(places, sizes, axis) and index.roles[axis] == "1"
             fits = fits and node.attributes.get_string("reduction", "none") == "none"
-            roles = index.roles[:1] + "c" + index.roles[2:] if fits else ""
+            roles = f"{index.roles[:axis]}c{index.roles[axis + 1 :]}" if fits else ""
         else:
             levels, count = constant_of(node.inputs[2]), constant_of(node.inputs[1])
             off, on = (None, None) if levels is None else (levels[0], levels[1])
@@ -268,7 +343,8 @@ class Masks:
         read = [value for value in data if value is not None]
         if any(self._operand(value) is None and value not in self._decided for value in read):
             return
-        roles = self._derived_roles(node)
+        known = {value: self._roles(value) for value in node.inputs if value is not None}
+        roles = derived_roles(node, known, self._sizes)
         if roles is None:
             return
         self._decided[out] = roles
@@ -282,8 +358,8 @@ class Masks:
         levels = self._levels(node, tables)
         if levels is not None:
             dtype = np.float32 if out.dtype is None else out.dtype.numpy()
-            known = () if levels == (0.0, 1.0) else levels
-            decision = Decision(out, Origin.DERIVED, 2, levels=known)
+            own = () if levels == (0.0, 1.0) else levels
+            decision = Decision(out, Origin.DERIVED, 2, levels=own)
             self._tables[out] = PixelTable.of(roles, (decision,), np.array([levels]).astype(dtype))
 
     def _levels(self, node: ir.Node, tables: Sequence[Table] | None) -> tuple[float, float] | None:
@@ -308,51 +384,6 @@ class Masks:
         return self._bounds.get(value) or bounds_of(
             constant_of(value) if table is None else table.rows
         )
-
-    def _derived_roles(self, node: ir.Node) -> str | None:
-        """The axes of what is computed from masks; None if it is not one number per pixel."""
-        inputs = [value for value in node.inputs if value is not None]
-        roles = [self._roles(value) for value in inputs]
-        if node.op_type == "Reshape":
-            return self._merged_roles(inputs[0], node.outputs[0], roles[0])
-        if node.op_type in _WINDOWS:
-            sizes = self._sizes.of(node.outputs[0])
-            one_channel = sizes is not None and len(sizes) == 4 and sizes[1].is_one
-            whole = node.op_type != "Slice" or cuts_only_space(node)
-            return "n1hw" if roles[0] == "n1hw" and one_channel and whole else None
-        if node.op_type not in ELEMENTWISE:
-            return None
-        rank = max(len(r) for r in roles if r is not None)
-        merged = ["1"] * rank
-        for value, one in zip(inputs, roles, strict=True):
-            if one is None:
-                array = constant_of(value)
-                if array is None or array.size != 1 or array.ndim > rank:
-                    return None
-                continue
-            for axis, letter in enumerate(one.rjust(rank, "1")):
-                if letter != "1" and merged[axis] not in ("1", letter):
-                    return None
-                merged[axis] = letter if letter != "1" else merged[axis]
-        return "".join(merged) if "c" not in merged else None
-
-    def _merged_roles(self, value: ir.Value, out: ir.Value, roles: str | None) -> str | None:
-        """Rows and columns repeated by an axis of their own, which a Reshape joins to them."""
-        before, after = self._sizes.of(value), self._sizes.of(out)
-        if roles is None or before is None or after is None or len(after) != 4:
-            return None
-        if not before[0].same(after[0]) or roles[0] != "n" or len(roles) != len(before):
-            return None
-        old = [size.expression for size in before[1:]]
-        new = [size.expression for size in after[1:]]
-        if new[0] != 1 or not all(isinstance(size, int) for size in (*old, *new)):
-            return None
-        numbers = [int(size) for size in old if isinstance(size, int)]
-        for cut in range(1, len(numbers) + 1):
-            high, wide = roles[1 : cut + 1].replace("1", ""), roles[cut + 1 :].replace("1", "")
-            if prod(numbers[:cut]) == new[1] and (high, wide) == ("h", "w"):
-                return "n1hw"
-        return None
 
     def _roles(self, value: ir.Value) -> str | None:
         return self._tables[value].roles if value in self._tables else self._decided.get(value)

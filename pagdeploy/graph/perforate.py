@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pagdeploy.graph.edit import Nodes, Replacement
 from pagdeploy.graph.masks import Decision, Origin
 from pagdeploy.graph.shape_book import ShapeBook
-from pagdeploy.graph.sizes import Sizes
+from pagdeploy.graph.sizes import Sizes, in_words
 from pagdeploy.ops import DOMAIN, Activation, Mode
 
 UNREAD = "pagdeploy.unread"
@@ -165,7 +165,9 @@ def misfit(decision: Decision, sizes: ShapeBook, output: Sizes | None) -> str | 
     per_image = mask[2].is_one and mask[3].is_one
     fits = mask[0].same(output[0])
     fits &= per_image or (mask[2].same(output[2]) and mask[3].same(output[3]))
-    return None if fits else "the mask is not provably of the output's size"
+    if fits:
+        return None
+    return f"the mask is not provably of the output's size: {in_words(mask)}, {in_words(output)}"
 
 
 def selection_of(put: Nodes, decision: Decision) -> ir.Value:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What is larger where each operand is larger, or where the first one is.
 _RISING = frozenset({"Add", "And", "Cast", "Identity", "Max", "Min", "Mul", "Or", "Sum"})
 _RISING_IN_FIRST = frozenset(
-    {"AveragePool", "Clip", "MaxPool", "Relu", "Reshape", "Resize", "Slice", "Squeeze", "Unsqueeze"}
+    "AveragePool Clip MaxPool Pad Relu Reshape Resize Slice Squeeze Unsqueeze".split()
 )
 _WEIGHTED = frozenset({"Conv", "ConvTranspose"})
 _LARGER = frozenset({"Greater", "GreaterOrEqual"})

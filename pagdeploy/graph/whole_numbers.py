@@ -48,7 +48,9 @@ def _behind(node: ir.Node, inputs: Sequence[Bounds | None]) -> Bounds | None:
     if node.op_type in ("Conv", "ConvTranspose"):
         return _summed(node, inputs)
     if node.op_type == "Clip":
-        return _clipped(inputs)
+        return _clipped(node, inputs)
+    if node.op_type == "Pad":
+        return _padded(node, inputs)
     if not inputs or any(each is None for each in inputs):
         return None
     known = [each for each in inputs if each is not None]
@@ -73,16 +75,30 @@ def _behind(node: ir.Node, inputs: Sequence[Bounds | None]) -> Bounds | None:
     return (low, high) if node.op_type in ("Identity", "Cast") else None
 
 
-def _clipped(inputs: Sequence[Bounds | None]) -> Bounds | None:
+def _clipped(node: ir.Node, inputs: Sequence[Bounds | None]) -> Bounds | None:
     if not inputs or inputs[0] is None:
         return None
     low, high = inputs[0]
     for number, bound in enumerate(inputs[1:3]):
+        if node.inputs[number + 1] is None:
+            continue
         if bound is None or bound[0] != bound[1]:
             return None
         choose = min if number else max
         low, high = choose(low, bound[0]), choose(high, bound[0])
     return low, high
+
+
+def _padded(node: ir.Node, inputs: Sequence[Bounds | None]) -> Bounds | None:
+    """Zeros around, if nothing else is said, or what lies within already."""
+    around: Bounds | None = (0.0, 0.0)
+    if node.attributes.get_string("mode", "constant") != "constant":
+        around = inputs[0]
+    elif len(inputs) > 2 and node.inputs[2] is not None:
+        around = inputs[2]
+    if inputs[0] is None or around is None:
+        return None
+    return min(inputs[0][0], around[0]), max(inputs[0][1], around[1])
 
 
 def _summed(node: ir.Node, inputs: Sequence[Bounds | None]) -> Bounds | None:

@@ -36,10 +36,11 @@ import numpy as np
 import onnx_ir as ir
 
 from pagdeploy.graph.edit import Operand, Replacement, constant_of, drop_dead, explain
-from pagdeploy.graph.masks import Masks
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import Sizes, axes_of, same_sizes
 from pagdeploy.ops.derive import MIN_OPSET
+
+_BOOL = frozenset("And Equal Greater GreaterOrEqual Less LessOrEqual Not Or Xor".split())
 
 
 def run(model: ir.Model) -> int:
@@ -68,7 +69,6 @@ class _Assignments:
     def __init__(self, model: ir.Model) -> None:
         self._model = model
         self._sizes = ShapeBook(model)
-        self._masks = Masks(model, self._sizes)
 
     def rewrite(self, node: ir.Node) -> bool:
         """Whether a node was rewritten."""
@@ -106,8 +106,7 @@ class _Assignments:
         if list(turned.attributes.get_ints("perm", [1, 0])) != [1, 0]:
             return None
         mask = self._narrow(listed, len(sizes))
-        table = self._masks.table(mask)
-        return _Places(mask, sizes) if table is not None and table.rows.dtype == np.bool_ else None
+        return _Places(mask, sizes) if _is_bool(mask) else None
 
     def _narrow(self, mask: ir.Value, rank: int) -> ir.Value:
         """A mask before it was repeated, and before axes were added behind."""
@@ -192,6 +191,13 @@ class _Assignments:
             nodes.append(_producer(source, "Transpose"))
         perms = [None if n is None else list(n.attributes.get_ints("perm", [])) for n in nodes]
         return perms[0] if perms[0] and all(perm == perms[0] for perm in perms) else None
+
+
+def _is_bool(value: ir.Value) -> bool:
+    """Whether a Where can choose by a value, also if no type was inferred for it."""
+    node = value.producer()
+    made = node is not None and not node.domain and node.op_type in _BOOL
+    return value.dtype == ir.DataType.BOOL or made
 
 
 def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:

@@ -39,7 +39,8 @@ The gate sees the very numbers that were compared, so each way to decide keeps i
     round(p)         p > 0.5: round is to even, so that a half becomes 0; if 0 <= p <= 1 for sure
     ceil, floor(p)   p > 0, p >= 1, likewise
 
-A decision that rules no convolution stays. What a NaN decides is not kept.
+A decision that rules no convolution stays, and so does one in which random numbers have a part: a
+drawn mask can be neither compared nor forced. What a NaN decides is not kept.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ import onnx_ir as ir
 
 from pagdeploy.graph.edit import Replacement, constant_of, explain, is_zero, skip
 from pagdeploy.graph.liveness import PIXEL_LOCAL
+from pagdeploy.graph.mask_operators import axis_of_best
 from pagdeploy.graph.masks import COMPARISONS, ROUNDINGS, Decision, Masks, Origin
 from pagdeploy.graph.perforate import depends_on
+from pagdeploy.graph.randomness import sources_behind
 from pagdeploy.graph.shape_book import ShapeBook
 from pagdeploy.graph.sizes import ONE, Sizes, same_sizes
 from pagdeploy.ops import DOMAIN, VERSION
@@ -75,10 +78,27 @@ def run(model: ir.Model) -> int:
         node = decision.value.producer()
         if decision.origin is Origin.WRITTEN_OUT and node is not None:
             wanted[node] = decision.value
+    _tell_of_drawn(model, sizes)
     count = sum(_Rewrite(model, node, sizes).run() for node in wanted)
     if count:
         model.opset_imports[DOMAIN] = VERSION
     return count
+
+
+def _tell_of_drawn(model: ir.Model, sizes: ShapeBook) -> None:
+    """Say which decisions stay because random numbers have a part in them."""
+    behind = sources_behind(model.graph)
+    if not behind:
+        return
+    told: set[ir.Node] = set()
+    for decision in _wanted(model, Masks(model, sizes, drawn=True), sizes):
+        node = decision.value.producer()
+        if node is None or node in told or decision.origin is not Origin.WRITTEN_OUT:
+            continue
+        told.add(node)
+        names = sorted(str(source.name) for source in behind.get(decision.value, ()))
+        if names:
+            skip(node, f"what it compares depends on the random numbers of {', '.join(names)}")
 
 
 def _wanted(model: ir.Model, masks: Masks, sizes: ShapeBook) -> Iterator[Decision]:
@@ -136,14 +156,25 @@ class _Rewrite:
         assert scores is not None and shape is not None, "it has a table"
         picked = node.outputs[-1]
         put = Replacement(self.model, node, "/gate")
+        axis, rank = axis_of_best(node, len(shape)), len(shape)
+        assert axis is not None, "it has a table"
         smallest = node.op_type == "ArgMin" or not node.attributes.get_int("largest", 1)
-        ranked = put.op("Neg", scores) if smallest else scores
-        logits = ranked if len(shape) == 4 else put.op("Unsqueeze", ranked, _ints(2, 3))
-        index = put.op("Cast", self._gate(put, logits, shape), to=int(ir.DataType.INT64))
-        flat = [] if len(shape) == 4 else [2, 3]
-        if node.op_type != "TopK" and not node.attributes.get_int("keepdims", 1):
-            flat = [1, *flat]
-        result = put.op("Squeeze", index, _ints(*flat)) if flat else index
+        logits = put.op("Neg", scores) if smallest else scores
+        if axis != 1:
+            order = [0, axis, *(each for each in range(1, rank) if each != axis)]
+            logits, shape = put.op("Transpose", logits, perm=order), tuple(shape[a] for a in order)
+        if rank == 2:
+            logits = put.op("Unsqueeze", logits, _ints(2, 3))
+        elif rank == 5:  # (N, K, 1, H, W)
+            logits, shape = put.op("Squeeze", logits, _ints(2)), (*shape[:2], *shape[3:])
+        result = put.op("Cast", self._gate(put, logits, shape), to=int(ir.DataType.INT64))
+        kept = bool(node.attributes.get_int("keepdims", 1))
+        if rank == 2:
+            result = put.op("Squeeze", result, _ints(*[1] * (not kept), 2, 3))
+        elif rank == 4 and (axis != 1 or not kept):
+            result = put.op("Squeeze", result, _ints(1))
+        if kept and (rank == 5 or (rank == 4 and axis != 1)):
+            result = put.op("Unsqueeze", result, _ints(axis))
         what = "argmin" if smallest else "argmax"
         explain(node, f"is a gate: {what} of {scores.name!r}, the lowest index wins a tie")
         put.finish(result, picked)

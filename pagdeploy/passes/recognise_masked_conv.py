@@ -59,6 +59,7 @@ from pagdeploy.graph.branches import (
     written,
 )
 from pagdeploy.graph.edit import Replacement, drop_dead, explain, skip
+from pagdeploy.graph.mask_reasons import rules_like_a_mask, why_no_mask
 from pagdeploy.graph.masks import Decision, Masks, Origin
 from pagdeploy.graph.perforate import Perforable, misfit, perforable, readers_of, selection_of
 from pagdeploy.graph.shape_book import ShapeBook
@@ -123,26 +124,19 @@ class _Recogniser:
             if node.graph is self._model.graph:
                 skip(node, why)
         for node in self._model.graph:
-            if node.op_type == "Mul" and not node.domain:
+            if node.op_type in ("Mul", "Where") and not node.domain and node not in self._refused:
                 self._tell_of_unknown_mask(node)
 
     def _tell_of_unknown_mask(self, node: ir.Node) -> None:
-        shapes = [self._sizes.of(value) for value in node.inputs]
-        if any(shape is None or len(shape) != 4 for shape in shapes):
-            return
-        for mask, other in (node.inputs, node.inputs[::-1]):
-            per_pixel, features = self._sizes.of(mask), self._sizes.of(other)
-            assert mask and other and per_pixel and features, "both are known"
-            producer = other.producer()
-            if (
-                per_pixel[1].is_one
-                and not features[1].is_one
-                and self._masks.table(mask) is None
-                and producer is not None
-                and producer.op_type in ("Conv", "Relu", "Clip")
-            ):
-                what = "is an input of the model, " if mask.is_graph_input() else "is "
-                skip(node, f"its mask {mask.name!r} {what}not provably zeros and ones")
+        first, *others = node.inputs
+        pairs = [(first, other) for other in others]
+        if node.op_type == "Mul":
+            pairs.append((others[0], first))
+        for mask, other in pairs:
+            if rules_like_a_mask(mask, other, self._masks, self._sizes):
+                assert mask is not None, "it is one"
+                skip(node, why_no_mask(mask, self._masks))
+                return
 
     def _match(self, node: ir.Node, decision: Decision) -> tuple[list[_Step], Term] | str | None:
         """The convolutions and the base that an expression consists of; or why it does not."""

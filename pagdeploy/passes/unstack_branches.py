@@ -31,7 +31,8 @@ After:
 
 A sum over the branches of a stack times one-hot weights, by ReduceSum or Einsum, becomes a sum of
 products. All terms but one are zero then, so that their order does not matter. Weights that may
-choose several branches stay, and so does an index that no decision is known to make.
+choose several branches stay, and so does an index that no decision is known to make. An Einsum that
+sums nothing, such as nchw,nhw->nchw of a map and a mask, becomes a product.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class _Unstacking:
     def rewrite(self, node: ir.Node) -> bool:
         """Whether a node was rewritten."""
         operands = list(node.inputs)
+        if self._multiplied(node):
+            explain(node, "is a product with a mask")
+            return True
         done = {"GatherElements": self._gathered, "ReduceSum": self._summed}.get(
             node.op_type, self._contracted
         )(node)
@@ -178,14 +182,24 @@ class _Unstacking:
     ) -> ir.Value:
         return put.op("Gather", weights, np.array(number, np.int64), axis=axis)
 
+    def _multiplied(self, node: ir.Node) -> bool:
+        """Einsum that sums nothing and multiplies by a mask, such as nchw,nhw->nchw."""
+        names, out = _equation(node) if node.op_type == "Einsum" else ((), "")
+        ordered = all([each for each in out if each in name] == list(name) for name in names)
+        whole = set(out) == set("".join(names)) and len(set(out)) == len(out)
+        if len(names) != 2 or not ordered or not whole:
+            return False
+        if not any(self._masks.table(value) for value in node.inputs):
+            return False
+        put = Replacement(self._model, node)
+        left, right = (_spread(put, *each, out) for each in zip(node.inputs, names, strict=True))
+        put.finish(put.op("Mul", left, right))
+        return True
+
     def _contracted(self, node: ir.Node) -> bool:
         """Einsum of a stack and weights, such as nkchw,nkhw->nchw."""
-        if len(node.inputs) != 2:
-            return False
-        equation = node.attributes.get_string("equation").replace(" ", "")
-        operands, _, out = equation.partition("->")
-        names = operands.split(",")
-        if not out or len(names) != 2 or "." in equation:
+        names, out = _equation(node)
+        if len(names) != 2:
             return False
         for first, second in ((0, 1), (1, 0)):
             stack = self._stack(node.inputs[first])
@@ -213,6 +227,21 @@ class _Unstacking:
             put.finish(_sum(put, terms))
             return True
         return False
+
+
+def _equation(node: ir.Node) -> tuple[Sequence[str], str]:
+    """The axes of both operands and of the result of an Einsum; none if it is of another kind."""
+    equation = node.attributes.get_string("equation").replace(" ", "")
+    operands, _, out = equation.partition("->")
+    names = operands.split(",")
+    return (names, out) if out and len(names) == 2 and "." not in equation else ((), "")
+
+
+def _spread(put: Replacement, value: ir.Value | None, name: str, out: str) -> ir.Value:
+    """An operand of an Einsum with an axis for each of the result's."""
+    assert value is not None, "the checker refuses an Einsum of nothing"
+    missing = [axis for axis, each in enumerate(out) if each not in name]
+    return put.op("Unsqueeze", value, np.array(missing, np.int64)) if missing else value
 
 
 def _sum(put: Replacement, terms: Sequence[ir.Value]) -> ir.Value:

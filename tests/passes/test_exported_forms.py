@@ -88,6 +88,86 @@ def coarse(net, x):
     return (F.avg_pool2d(net.g(x), 2) > 0).float()
 
 
+def assigned_ones(net, x):
+    """A map of zeros, 1 where the score is positive."""
+    score = net.g(x)
+    mask = torch.zeros_like(score)
+    mask[score > 0] = 1
+    return net.f(x) * mask
+
+
+def halting(net, x):
+    """Ones, of which every score may take some away."""
+    mask = torch.ones_like(x[:, :1])
+    for score in (net.g(x), net.l(x)[:, :1]):
+        mask = mask * (score < 0.3).float()
+    return net.f(x) * mask
+
+
+def thresholded(net, x):
+    """BlockDrop's released way: a copy of the probabilities, assigned to twice."""
+    policy = torch.sigmoid(net.g(x)).clone()
+    policy[policy < 0.5] = 0.0
+    policy[policy >= 0.5] = 1.0
+    return net.f(x) * policy
+
+
+def filled(net, x):
+    """Both sides of a threshold, filled."""
+    p = torch.sigmoid(net.g(x))
+    return net.f(x) * p.masked_fill(p > 0.5, 1.0).masked_fill(p <= 0.5, 0.0)
+
+
+def per_image(net, x):
+    """SkipNet's way: one decision an image, in the shape that the batch's size is read for."""
+    v = (torch.sigmoid(net.g(x).mean((1, 2, 3))) > 0.5).float()
+    return net.f(x) * v.view(v.size(0), 1, 1, 1)
+
+
+def five_axes(net, x):
+    """LASNet's way: pairs of scores for each of one group of channels, (N, 2, 1, H, W)."""
+    scores = net.l(x)[:, :2]
+    n, c, h, w = scores.shape
+    return net.f(x) * (scores.view(n, 2, c // 2, h, w).argmax(1) == 0).float()
+
+
+def five_axes_compared(net, x):
+    """The same, compared: a tie belongs to the first."""
+    scores = net.l(x)[:, :2]
+    n, c, h, w = scores.shape
+    scores = scores.view(n, 2, c // 2, h, w)
+    return net.f(x) * (scores[:, 0] >= scores[:, 1]).float()
+
+
+def channels_last(net, x):
+    """One-hot vectors of scores (N, H, W, 3)."""
+    hot = F.one_hot(net.l(x).permute(0, 2, 3, 1).softmax(-1).argmax(-1), 3).float()
+    return net.f(x) * hot[..., 1].unsqueeze(1)
+
+
+# Written with full maps of one number, with the batch's size, or along another axis.
+OF_ANY_SIZE = {
+    "where(g > 0, ones, zeros)": lambda n, x: (
+        n.f(x) * torch.where(n.run(x), torch.ones_like(n.g(x)), torch.zeros_like(n.g(x)))
+    ),
+    "zeros | m": lambda n, x: torch.where(
+        torch.zeros_like(x[:, :1], dtype=torch.bool) | n.run(x), n.f(x), x
+    ),
+    "m[g > 0] = 1": assigned_ones,
+    "halting": halting,
+    "p[p < 0.5] = 0; p[p >= 0.5] = 1": thresholded,
+    "two masked fills": filled,
+    "one image's v.view(v.size(0), 1, 1, 1)": per_image,
+    "five axes": five_axes,
+    "five axes, compared": five_axes_compared,
+    "channels last": channels_last,
+    "argmax(-1)": lambda n, x: torch.where(
+        n.l(x).permute(0, 2, 3, 1).argmax(-1).unsqueeze(1) == 1, n.f(x), x
+    ),
+    "clamp(max=1)": lambda n, x: n.f(x) * dilated(n, x).clamp(max=1),
+    "repeat": lambda n, x: n.f(x) * n.run(x).float().repeat(1, CHANNELS, 1, 1),
+    "expand": lambda n, x: torch.where(n.run(x).expand(-1, CHANNELS, -1, -1), n.f(x), x),
+}
 FORMS = {
     "stack, gather": lambda n, x: torch.stack(n.branches(x)).gather(
         0, n.best(x).expand_as(x)[None]
@@ -143,9 +223,10 @@ REFUSED = {
 }
 
 
-def exported(form, dynamo):
+def exported(form, dynamo, images=2, dynamic=False):
     """A model, its input and what PyTorch makes of it."""
-    network, x = Net(form).eval(), torch.randn(2, CHANNELS, SIZE, SIZE)
+    network, x = Net(form).eval(), torch.randn(images, CHANNELS, SIZE, SIZE)
+    axes = {0: "n", 2: "h", 3: "w"} if dynamic else None
     file = io.BytesIO()
     with (
         warnings.catch_warnings(),
@@ -155,10 +236,16 @@ def exported(form, dynamo):
     ):
         warnings.simplefilter("ignore")
         if dynamo:
-            program = torch.onnx.export(network, (x,), dynamo=True, opset_version=18, verbose=False)
+            program = torch.onnx.export(
+                network, (x,), dynamo=True, opset_version=18, verbose=False,
+                dynamic_shapes=(axes,) if dynamic else None,
+            )  # fmt: skip
             model = program.model_proto
         else:
-            torch.onnx.export(network, (x,), file, opset_version=17, dynamo=False)
+            torch.onnx.export(
+                network, (x,), file, opset_version=17, dynamo=False,
+                input_names=["x"], dynamic_axes={"x": axes} if dynamic else None,
+            )  # fmt: skip
             model = onnx.load_from_string(file.getvalue())
         return model, {model.graph.input[0].name: x.numpy()}, network(x).numpy()
 
@@ -174,6 +261,18 @@ def test_exported_form_is_perforated(form, dynamo):
     model, feeds, wanted = exported(form, dynamo)
     count = ops_of(lower(model, "plugin"))["PerforatedConv"]
     assert count == (2 if form in STACKED else 1)
+    for lowering in ("gather", "dense"):
+        (found,) = run_onnxruntime(lower(model, lowering), feeds)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("images", [1, 2, None])
+@pytest.mark.parametrize("form", OF_ANY_SIZE)
+def test_exported_form_is_found_for_one_image_for_two_and_for_any_size(form, images, dynamo):
+    case = (OF_ANY_SIZE[form], dynamo, images or 2, images is None)
+    model, feeds, wanted = exported(*case)
+    assert ops_of(lower(model, "plugin"))["PerforatedConv"] == 1
     for lowering in ("gather", "dense"):
         (found,) = run_onnxruntime(lower(model, lowering), feeds)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)

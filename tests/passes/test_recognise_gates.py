@@ -98,9 +98,9 @@ def test_rule_is_kept_exactly(rule):
 @pytest.mark.parametrize("lowering", ["dense", "gather"])
 @pytest.mark.parametrize("opset", [11, 13])
 def test_older_opsets_are_recognised(opset, lowering):
-    body = f"t = GreaterOrEqual (g, zero) {FLOAT} {CONV}"
-    header = HEADER.replace('"" : 17', f'"" : {max(opset, 12)}')
-    before = model_of(body, header)
+    compared = "u = Less (g, zero) t = Not (u)" if opset < 12 else "t = GreaterOrEqual (g, zero)"
+    before = model_of(f"{compared} {FLOAT} {CONV}", HEADER.replace('"" : 17', f'"" : {opset}'))
+    assert before.opset_import[0].version == opset
     after = lower(before, lowering)
     assert any(name.endswith(".selection") for node in after.graph.node for name in node.output)
     assert_same(before, after)
@@ -203,21 +203,77 @@ def test_recognised_gate_can_be_shown_and_forced():
 
 
 REFUSALS = {
-    "last index wins": "i = ArgMax <axis = 1, select_last_index = 1> (l) m = Cast <to = 1> (i)",
-    "several may win": "r = ReduceMax <axes = [1]> (l) e = Equal (l, r) f = Cast <to = 1> (e)"
-    " m = Slice (f, a1, a2, a1)",
-    "drawn": "p = Sigmoid (g) m = Bernoulli (p)",
-    "soft": "m = Sigmoid (g)",
+    "last index wins": (
+        "i = ArgMax <axis = 1, select_last_index = 1> (l) m = Cast <to = 1> (i)",
+        "its mask 'm' is decided by 'i' (ArgMax), of which no gate can be made",
+    ),
+    "several may win": (
+        "r = ReduceMax <axes = [1]> (l) e = Equal (l, r) f = Cast <to = 1> (e)"
+        " m = Slice (f, a1, a2, a1)",
+        "its mask 'm' is decided by 'e' (Equal), of which no gate can be made",
+    ),
+    "drawn": (
+        "p = Sigmoid (g) m = Bernoulli (p)",
+        "its mask 'm' is not provably zeros and ones",
+    ),
+    "soft": ("m = Sigmoid (g)", "its mask 'm' is not provably zeros and ones"),
+    "an input, compared": (
+        "i = Cast <to = 6> (g) t = Greater (i, threshold) m = Cast <to = 1> (t)",
+        "its mask 'm' is made of the input 'g', and no decision of the model",
+    ),
+    "rows as columns": (
+        "t = Greater (g, zero) f = Cast <to = 1> (t) m = Transpose <perm = [0, 1, 3, 2]> (f)",
+        "its mask 'm' has rows where the map has columns",
+    ),
+    "images as channels": (
+        "q = Squeeze (g, a1) t = Greater (q, zero) m = Cast <to = 1> (t)",
+        "its mask 'm' lacks axes: its images meet the map's channels",
+    ),
+    "for each channel": (
+        "t = Greater (z, zero) m = Cast <to = 1> (t)",
+        None,  # it says what to compute, and is no mask of pixels at all
+    ),
 }
+SQUARE = HEADER.replace("n, ", "3, ").replace("h, w", "6, 6")
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_what_is_no_hard_decision_stays(refusal, caplog):
-    before = model_of(f"{REFUSALS[refusal]}\n{CONV}")
+    body, why = REFUSALS[refusal]
+    before = model_of(f"{body}\n{CONV}", SQUARE)
     with caplog.at_level(logging.INFO, "pagdeploy.passes"):
         after = recognised(before)
     assert ops_of(after) == ops_of(before)
-    assert "its mask 'm' is not provably zeros and ones" in caplog.text
+    if why is None:
+        assert "its mask" not in caplog.text
+    else:
+        assert f"y (Mul) stays: {why}" in caplog.text
+    assert_same(before, after)
+
+
+@pytest.mark.parametrize(
+    ("body", "mask"),
+    [("y = Where (g, c, x)", "'g' is an input"), ("m = Cast <to = 1> (g) y = Mul (c, m)",
+      "'m' is made of the input 'g'")],
+)  # fmt: skip
+def test_a_mask_of_booleans_that_is_an_input_is_told(body, mask, caplog):
+    header = HEADER.replace("float[n, 1, h, w] g", "bool[n, 1, h, w] g")
+    before = model_of(f"c = Conv {SAME} (x, w, b) {body}", header)
+    with caplog.at_level(logging.INFO, "pagdeploy.passes"):
+        after = recognised(before)
+    assert ops_of(after) == ops_of(before)
+    assert f"stays: its mask {mask}, and no decision of the model" in caplog.text
+
+
+def test_a_mask_of_another_size_is_told_with_both(caplog):
+    header = SQUARE.replace("float[3, 1, 6, 6] g", "float[3, 1, 6, 1] g")
+    before = model_of(f"t = Greater (g, zero) {FLOAT} {CONV}", header)
+    with caplog.at_level(logging.INFO, "pagdeploy.passes"):
+        after = recognised(before)
+    assert perforated(after) == []
+    why = "the mask is not provably of the output's size: (3, 1, 6, 1), (3, 3, 6, 6)"
+    assert why in caplog.text
+    assert_same(before, after)
 
 
 def test_threshold_that_a_difference_cannot_resolve(caplog):

@@ -49,6 +49,27 @@ MASKS = {
     "smallest of topk": "v, i = TopK <axis = 1, largest = 0> (l, a1) m = Cast <to = 1> (i)",
     "(hard + soft) - soft": "t = Greater (g, zero) h = Cast <to = 1> (t) p = Sigmoid (g)"
     " a = Add (h, p) m = Sub (a, p)",
+    "p[p < 0.5] = 0; p[p >= 0.5] = 1 (BlockDrop)": "p = Sigmoid (g) d = Less (p, half)"
+    " a = Where (d, zero, p) u = GreaterOrEqual (a, half) m = Where (u, one, a)",
+    "two masked fills": "p = Sigmoid (g) u = Greater (p, half) a = Where (u, one, p)"
+    " d = LessOrEqual (p, half) m = Where (d, zero, a)",
+    "fills of a copy": "p = Sigmoid (g) k = Identity (p) u = Less (half, p) a = Where (u, one, k)"
+    " d = GreaterOrEqual (half, k) m = Where (d, zero, a)",
+    "p[p < 0.5] = 0; p[p > 0.3] = 1": "p = Sigmoid (g) d = Less (p, half) a = Where (d, zero, p)"
+    " u = Greater (a, third) m = Where (u, one, a)",
+    "argmax, channels last": "v = Transpose <perm = [0, 2, 3, 1]> (l)"
+    " i = ArgMax <axis = -1, keepdims = 0> (v) u = Unsqueeze (i, a1) m = Cast <to = 1> (u)",
+    "argmax that stays last": "v = Transpose <perm = [0, 2, 3, 1]> (l) i = ArgMax <axis = 3> (v)"
+    " u = Transpose <perm = [0, 3, 1, 2]> (i) m = Cast <to = 1> (u)",
+    "topk, channels last": "v = Transpose <perm = [0, 2, 3, 1]> (l) b0, i = TopK (v, a1)"
+    " u = Transpose <perm = [0, 3, 1, 2]> (i) m = Cast <to = 1> (u)",
+    "one-hot, channels last": "v = Transpose <perm = [0, 2, 3, 1]> (l) p = Softmax <axis = -1> (v)"
+    " i = ArgMax <axis = -1, keepdims = 0> (p) h = OneHot <axis = -1> (i, k2, levels)"
+    " j = Gather <axis = 3> (h, k1) m = Unsqueeze (j, a1)",
+    "argmax of five axes": "u0 = Unsqueeze (l, a2) i = ArgMax <axis = 1> (u0)"
+    " u = Squeeze (i, a1) m = Cast <to = 1> (u)",
+    "padded, then dilated": f"{MASK} v = Pad (m, around) q = MaxPool <kernel_shape = [3, 3]> (v)",
+    "clamp(max=1)": f"{MASK} {COUNT} q = Clip (n9, , one)",
     "m / 1": f"{MASK.replace('m =', 'k =')} m = Div (k, one)",
     "repeated over channels": f"{MASK.replace('m =', 'k =')} m = Tile (k, three_channels)",
     "clamp(conv of ones)": f"{MASK} {COUNT} q = Clip (n9, zero, one)",
@@ -82,6 +103,18 @@ def test_mask_is_that_of_a_gate_and_ties_stay(form):
 
 
 NOT_MASKS = {
+    "p[p < 0.5] = 0": "p = Sigmoid (g) d = Less (p, half) m = Where (d, zero, p)",
+    "p[p < 0.3] = 0; p[p >= 0.5] = 1": "p = Sigmoid (g) d = Less (p, third) a = Where (d, zero, p)"
+    " u = GreaterOrEqual (a, half) m = Where (u, one, a)",
+    "fills of two scores": "p = Sigmoid (g) r = Sigmoid (p) d = Less (p, half)"
+    " a = Where (d, zero, r) u = GreaterOrEqual (a, half) m = Where (u, one, a)",
+    "the last of the best, channels last": "v = Transpose <perm = [0, 2, 3, 1]> (l)"
+    " i = ArgMax <axis = -1, keepdims = 0, select_last_index = 1> (v) u = Unsqueeze (i, a1)"
+    " m = Cast <to = 1> (u)",
+    "padded with halves": f"{MASK.replace('m =', 'k =')} v = Pad (k, around, half)"
+    " m = MaxPool <kernel_shape = [3, 3]> (v)",
+    "best image": "v = Transpose <perm = [1, 0, 2, 3]> (l) i = ArgMax <axis = 0> (v)"
+    " u = Squeeze (i, a0) j = Unsqueeze (u, a1) m = Cast <to = 1> (j)",
     "heaviside(g, 0.5)": "l0 = Less (g, zero) a = Where (l0, zero, one) e = Equal (g, zero)"
     " m = Where (e, half, a)",
     "sign(g)": "m = Sign (g)",
@@ -236,10 +269,33 @@ def masked(draw):
         return nodes[-1].output[0]
 
     zero, one, half = (constant(np.float32(number)) for number in (0, 1, 0.5))
+    zeros = np.zeros((2, 1, 6, 5), np.float32)
+
+    def filled(score):
+        """A score that two assignments replace, perhaps everywhere."""
+        copy = score
+        for _ in range(2):
+            read = draw(st.sampled_from([score, copy]))
+            op = draw(st.sampled_from(["Greater", "GreaterOrEqual", "Less", "LessOrEqual"]))
+            limit = draw(st.sampled_from([half, half, zero]))
+            pair = (read, limit) if draw(st.booleans()) else (limit, read)
+            value = draw(st.sampled_from([zero, one]))
+            order = (value, copy) if draw(st.booleans()) else (copy, value)
+            copy = node("Where", node(op, *pair), *order)
+        return copy
 
     def binary():
         score = draw(st.sampled_from(["g0", "g1"]))
-        kind = draw(st.integers(0, 6))
+        kind = draw(st.integers(0, 8))
+        if kind == 6:
+            above = node(draw(st.sampled_from(["Greater", "Less"])), score, constant(zeros))
+            return node("Where", above, constant(zeros + 1), constant(zeros))
+        if kind == 7:
+            return filled(score)
+        if kind == 8:
+            last = node("Transpose", node("Concat", "g0", "g1", axis=1), perm=[0, 2, 3, 1])
+            best = node("ArgMax", last, axis=3)
+            return node("Cast", node("Transpose", best, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
         if kind == 0:
             limit = constant(np.float32(draw(st.sampled_from([-1, 0, 0.5, 1]))))
             op = draw(st.sampled_from(["Greater", "GreaterOrEqual", "Less", "LessOrEqual"]))

@@ -142,6 +142,20 @@ def test_what_stays_behind_a_gate_has_its_reason(tmp_path):
     ]
 
 
+def test_a_mask_that_is_no_decision_of_the_model_is_listed(tmp_path):
+    body = f"""
+        t = GreaterOrEqual (g, third)
+        u = Squeeze (t, a1)
+        m = Cast <to = 1> (u)
+        c = Conv {SAME} (x, w, b)
+        y = Mul (c, m)
+    """
+    summary = inspect_gates(saved(body, tmp_path / "m.onnx"))
+    why = "its mask 'm' lacks axes: its images meet the map's channels"
+    assert summary.gates == []
+    assert [(row.name, row.why) for row in summary.left] == [("y", why)]
+
+
 def test_the_command(tmp_path, model_file):
     path = saved(BOTTLENECK, tmp_path / "m.onnx")
     code, out, err = call("inspect", path, "--gates")
