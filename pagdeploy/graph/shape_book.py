@@ -6,7 +6,7 @@ the sizes of the model's inputs, so that two values computed in different ways c
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -43,6 +43,10 @@ _BROADCAST = frozenset(
     " LessOrEqual".split()
 )
 _WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "PerforatedConv", "SegAwareConv"})
+_OF_SEVERAL: Mapping[str, Callable[[ir.Node, Sizes], Sequence[Sizes | None]]] = {
+    "Split": parts_of,
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent),
+}
 _REDUCTIONS = frozenset(
     "ArgMax ArgMin ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd".split()
 )
@@ -93,10 +97,9 @@ class ShapeBook:
         return number if isinstance(number, int) else None
 
     def _all_derived(self, node: ir.Node) -> Iterator[Sizes | None]:
-        several = {"Split": parts_of, "LSTM": recurrent, "GRU": recurrent, "RNN": recurrent}
-        if node.op_type in several and not node.domain:
+        if node.op_type in _OF_SEVERAL and not node.domain:
             x = self.of(node.inputs[0])
-            yield from [] if x is None else several[node.op_type](node, x)
+            yield from () if x is None else _OF_SEVERAL[node.op_type](node, x)
         else:
             yield self._derived(node)
         while True:
