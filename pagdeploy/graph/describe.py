@@ -6,6 +6,7 @@ is known of the one can be said at the first of the others. What a model says al
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,7 @@ from pagdeploy.ops import DOMAIN, Mode
 if TYPE_CHECKING:
     import onnx
 
-HARDENED = "pagdeploy.hardened"
-"""Metadata of a model: which of its gates were soft mixtures, as a JSON list of names."""
-
+_HARDENED = "pagdeploy.hardened"  # of a model: a JSON list of names
 _LOWERING = "pagdeploy.lowering"
 
 
@@ -36,6 +35,25 @@ class Told:
 
     densities: Mapping[str, Sequence[float]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def hardened_gates(model: onnx.ModelProto) -> list[str]:
+    """The names of the gates that were soft mixtures, as the model says."""
+    noted = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        names = json.loads(noted.get(_HARDENED, "[]"))
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in (names if isinstance(names, list) else []) if isinstance(name, str)]
+
+
+def note_hardened(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Write down which gates were soft mixtures, beside those that it says already."""
+    known = list(dict.fromkeys([*hardened_gates(model), *names]))
+    kept = [entry for entry in model.metadata_props if entry.key != _HARDENED]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=_HARDENED, value=json.dumps(known))
 
 
 def describe(

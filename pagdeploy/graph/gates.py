@@ -11,7 +11,7 @@ from pagdeploy.ops import DOMAIN
 if TYPE_CHECKING:
     import onnx
 
-_ARRANGE = frozenset("Cast Concat Identity Neg Slice Split Squeeze Unsqueeze".split())
+_ARRANGE = frozenset("Cast Identity Slice Split Squeeze Unsqueeze".split())
 
 OWN = ".own"  # suffix of a gate's own decision where another one is forced in its place
 
@@ -41,9 +41,10 @@ def gates_of(model: onnx.ModelProto) -> list[Gate]:
 
 
 def thresholds_of(model: onnx.ModelProto, gates: Sequence[Gate]) -> dict[str, float]:
-    """Magnitude of the constants that a gate's logits are the distances to, by the gate's name.
+    """Magnitude of the constant that a gate's logits are the distances to, by the gate's name.
 
-    A comparison p > c has the logits c - p and p - c; other gates have 0.
+    A comparison p > c has the logits c - p and p - c: c. What is added to all branches alike
+    decides nothing, and counts as 0, as do gates that compare no constant.
     """
     import numpy as np
     from onnx import numpy_helper
@@ -58,23 +59,29 @@ def thresholds_of(model: onnx.ModelProto, gates: Sequence[Gate]) -> dict[str, fl
         if attribute.name == "value"
     }
 
-    def largest(name: str) -> float:
-        tensor = constants.get(name)
-        array = np.zeros(0) if tensor is None else numpy_helper.to_array(tensor).astype(np.float64)
-        return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    def number(name: str) -> float:
+        array = numpy_helper.to_array(constants[name]) if name in constants else np.zeros(0)
+        one = array.size == 1 and array.dtype.kind in "fiu" and np.isfinite(array).all()
+        return float(array.reshape(-1)[0]) if one else 0.0
+
+    def added(name: str) -> float:
+        """The constant that a value has in it."""
+        sign = 1.0
+        while (node := makers.get(name)) is not None and node.op_type in _ARRANGE | {"Neg"}:
+            sign *= -1 if node.op_type == "Neg" else 1
+            name = node.input[0]
+        if node is None or node.op_type != "Sub":
+            return 0.0
+        return sign * (number(node.input[0]) - number(node.input[1]))
 
     found = {}
     for gate in gates:
-        found[gate.name], pending, seen = 0.0, [gate.logits], set[str]()
-        while pending:
-            node = makers.get(pending.pop())
-            if node is None or node.output[0] in seen:
-                continue
-            seen.add(node.output[0])
-            if node.op_type == "Sub":
-                found[gate.name] = max(found[gate.name], *map(largest, node.input))
-            elif node.op_type in _ARRANGE:
-                pending += node.input
+        node = makers.get(gate.logits)
+        while node is not None and node.op_type in _ARRANGE:
+            node = makers.get(node.input[0])
+        joined = node is not None and node.op_type == "Concat"
+        parts = [added(name) for name in node.input] if node is not None and joined else [0.0]
+        found[gate.name] = (max(parts) - min(parts)) / 2
     return found
 
 

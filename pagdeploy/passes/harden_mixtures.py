@@ -39,6 +39,7 @@ reads the weights for another purpose reads the soft ones, as before.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,23 +48,32 @@ import onnx_ir as ir
 from pagdeploy.graph.edit import Replacement, drop_dead
 from pagdeploy.graph.mixtures import Mixture, mixtures_of
 
-DECISION = ".hard"
-"""Behind the name of a mixture's node it is that of the node that decides, and of its gate."""
+_DECISION = ".hard"
 
 
 def run(model: ir.Model) -> int:
     """Harden every mixture; returns how many."""
-    return harden(model, mixtures_of(model))
+    return len(harden(model, mixtures_of(model)))
 
 
-def harden(model: ir.Model, mixtures: Sequence[Mixture]) -> int:
-    """Harden these mixtures of a model; returns how many."""
+def harden(model: ir.Model, mixtures: Sequence[Mixture]) -> dict[str, str]:
+    """Harden these mixtures of a model.
+
+    Returns:
+        The name of the node that decides, and of its gate, by that of the mixture's node; the
+        same for the same model, whichever of its mixtures are hardened.
+    """
+    taken = {node.name for node in model.graph.all_nodes()}
+    names = {}
     for mixture in mixtures:
-        _harden(model, mixture)
-    return len(mixtures)
+        own = f"{mixture.name}{_DECISION}"
+        free = itertools.chain([own], (f"{own}.{k}" for k in itertools.count(1)))
+        names[mixture.name] = next(name for name in free if name not in taken)
+        _harden(model, mixture, names[mixture.name])
+    return names
 
 
-def _harden(model: ir.Model, mixture: Mixture) -> None:
+def _harden(model: ir.Model, mixture: Mixture, name: str) -> None:
     node = mixture.node
     scores, weights = node.inputs[0], node.outputs[0]
     assert scores is not None, "it has an input"
@@ -81,7 +91,7 @@ def _harden(model: ir.Model, mixture: Mixture) -> None:
     onehot.type, onehot.shape = ir.TensorType(dtype), weights.shape
     decides = decided.producer()
     assert decides is not None, "a node was just made"
-    decides.name = f"{mixture.name}{DECISION}"
+    decides.name = name
     for reader, index in mixture.uses:
         reader.replace_input_with(index, onehot)
     put.put_behind()

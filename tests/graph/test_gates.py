@@ -92,3 +92,18 @@ def test_thresholds_are_those_that_logits_are_the_distance_to():
     assert thresholds_of(model, gates_of(model)) == {"a": 0.5, "b": 0.0}
     model.graph.initializer[0].float_data[0] = np.inf
     assert thresholds_of(model, gates_of(model)) == {"a": 0.0, "b": 0.0}
+
+
+def test_what_is_taken_from_all_branches_alike_is_no_threshold():
+    text = """<ir_version: 8, opset_import: ["" : 17, "pagdeploy" : 1]>
+    g (float[n, 1, h, w] p, float[n, 2, h, w] l) => (int32[n, 1, h, w] a, int32[n, 1, h, w] b)
+    <float far = {1000}, float half = {0.5}> {
+        shifted = Sub (l, far)
+        a = pagdeploy.PAGGate (shifted)
+        d = Sub (p, far)
+        e = Sub (half, p)
+        both = Concat <axis = 1> (d, e)
+        b = pagdeploy.PAGGate (both)
+    }"""
+    model = onnx.parser.parse_model(text)
+    assert thresholds_of(model, gates_of(model)) == {"a": 0.0, "b": 500.25}

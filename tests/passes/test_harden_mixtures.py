@@ -114,7 +114,7 @@ def test_the_decision_is_the_most_probable_branch_and_becomes_a_gate(form: str, 
     assert kinds.count("PAGGate") == 1 and "PerforatedConv" in kinds
     assert_close(expected(portable, feed), wanted, 1e-5)
     (gate,) = (node for node in portable.graph.node if node.op_type == "PAGGate")
-    assert gate.name.endswith(harden_mixtures.DECISION)
+    assert gate.name.endswith(".hard")
 
 
 @pytest.mark.parametrize("form", NONE)
@@ -144,6 +144,17 @@ def test_one_weight_that_is_all_changes_nothing() -> None:
     feed = feed_of(2)
     feed["l"][:, 0], feed["l"][:, 1] = 200.0, -200.0
     assert_close(run_onnxruntime(hardened(model), feed)[0], run_onnxruntime(model, feed)[0], 1e-6)
+
+
+def test_a_name_that_is_taken_is_not_given_again() -> None:
+    model = soft_model(FORMS["softmax"])
+    for node, name in zip(model.graph.node, ("mix", "mix.hard", "mix.hard.1"), strict=False):
+        node.name = name
+    module = pipeline.read_module(model)
+    assert harden_mixtures.harden(module, mixtures_of(module)) == {"mix": "mix.hard.2"}
+    names = [node.name for node in module.graph]
+    assert len(set(names)) == len(names)
+    run_onnxruntime(ir.to_proto(module), feed_of(0))
 
 
 @pytest.mark.parametrize("lowering", pipeline.PIPELINES)

@@ -120,6 +120,24 @@ def test_other_mixtures_stay_soft(request_, tmp_path):
     assert kinds.count("PerforatedConv") == 10 and kinds.count("Conv") >= 10
 
 
+def test_hardening_in_two_steps_says_both(request_, tmp_path):
+    path = tmp_path / "soft.onnx"
+    pagdeploy.export(perspective.resnet(loops=1), path, shapes={"image": (1, 3, *SIZE)})
+    pagdeploy.harden(path, tmp_path / "one.onnx", only=["^first"], inputs=request_)
+    pagdeploy.harden(tmp_path / "one.onnx", tmp_path / "two.onnx", inputs=request_)
+    model = read_model(tmp_path / "two.onnx")
+    keys = [entry.key for entry in model.metadata_props]
+    assert len(set(keys)) == len(keys)
+    notes = inspect_gates(tmp_path / "two.onnx").notes
+    assert len(notes) == 2 and "'first.gate/Softmax.hard'" in notes[0]
+
+
+def test_what_is_not_finite_agrees_with_nothing(soft, request_, tmp_path):
+    request = {"image": np.full_like(request_["image"], np.nan)}
+    (change,) = harden(soft, tmp_path / "hard.onnx", inputs=request).outputs
+    assert np.isnan(change.rms) and change.agreement == 0
+
+
 def test_scores_on_data_are_those_of_both(soft, data, tmp_path):
     result = harden(
         soft, tmp_path / "hard.onnx", data=data, settings=Settings(["segmentation=output"])
@@ -157,6 +175,7 @@ def test_mistakes_are_told_in_a_sentence(soft, model_file, tmp_path):
     refused(2, "No soft mixture is called z.", "harden", soft, "-o", path, "--only", "z.")
     refused(2, "is no regular expression", "harden", soft, "-o", path, "--only", "(")
     refused(2, "belong to scores", "harden", soft, "-o", path, "--max-loss", "1")
+    refused(2, "is a folder", "harden", soft, "-o", tmp_path)
     refused(2, "There is no file", "harden", tmp_path / "none.onnx", "-o", path)
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     refused(4, "is not an ONNX model", "harden", tmp_path / "broken.onnx", "-o", path)

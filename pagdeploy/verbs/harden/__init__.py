@@ -7,15 +7,14 @@ a question of the trained network, which only its outputs, and its scores, answe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from pagdeploy.files import replacing_file
-from pagdeploy.graph.describe import HARDENED
+from pagdeploy.files import replacing_file, require_writable
+from pagdeploy.graph.describe import note_hardened
 from pagdeploy.verbs import Progress, silent
 from pagdeploy.verbs.harden.choice import Choice
 from pagdeploy.verbs.harden.comparison import compare_models, score_models
@@ -70,6 +69,7 @@ def harden(
 
     check_settings(settings)
     refuse_inside_bundle(output)
+    require_writable(output)  # now, rather than when all is scored
     progress(f"read {model}", 1, _STEPS)
     original = read_model(model)
     choice = Choice(original, only)
@@ -86,7 +86,9 @@ def harden(
         warnings.append("Changes are those of made-up noise; give --input for a real request.")
 
     progress("compare with the soft model", 3, _STEPS)
-    gates, outputs, costs = compare_models(choice.chosen(), soft, portable, given, rulings)
+    gates, outputs, costs = compare_models(
+        choice.chosen(), soft, portable, given, rulings, choice.gates
+    )
     images, scores = 0, list[TaskScore]()
     if data is not None:
         images, scores, notes = score_models(
@@ -99,7 +101,7 @@ def harden(
 
     progress(f"write {output}", _STEPS, _STEPS)
     if reason is None:
-        portable.metadata_props.add(key=HARDENED, value=json.dumps([gate.name for gate in gates]))
+        note_hardened(portable, [gate.name for gate in gates])
         describe(portable)
         with replacing_file(output) as temporary:
             temporary.write_bytes(portable.SerializeToString())

@@ -23,6 +23,10 @@ class Choice:
         original: As it was read.
         only: Regular expressions of the names of their nodes; none wants all.
 
+    Attributes:
+        left: What stays soft, and why.
+        gates: The name of each chosen one's gate, by the mixture's.
+
     Raises:
         UsageError: there is no mixture, or none of these names.
     """
@@ -36,6 +40,7 @@ class Choice:
                 remedy="What is decided already needs no hardening: build it as it is.",
             )
         self.left: list[Left] = []
+        self.gates: dict[str, str] = {}
         self._names = [name for name in found if _is_wanted(name, only)]
         if not self._names:
             raise UsageError(
@@ -52,14 +57,13 @@ class Choice:
         """
         from pagdeploy.graph.rulings import rulings_of
         from pagdeploy.passes import infer_perforation
-        from pagdeploy.passes.harden_mixtures import DECISION
         from pagdeploy.pipeline import RECOGNITION, run_passes
 
         while True:
-            explored = self._hardened()
+            explored, self.gates = self._hardened()
             run_passes(explored, (*RECOGNITION, infer_perforation))  # as a build will see it
             by_gate = {str(gate.name): len(rows) for gate, rows in rulings_of(explored).items()}
-            spared = {name: by_gate.get(f"{name}{DECISION}", 0) for name in self._names}
+            spared = {name: by_gate.get(self.gates[name], 0) for name in self._names}
             useless = [name for name, count in spared.items() if not count]
             self.left += [Left(name, "no convolution could be left out") for name in useless]
             self._names = [name for name in self._names if name not in useless]
@@ -85,14 +89,14 @@ class Choice:
         """The model with its chosen mixtures decided, in plain ONNX."""
         import onnx_ir as ir
 
-        return ir.to_proto(self._hardened())
+        return ir.to_proto(self._hardened()[0])
 
-    def _hardened(self) -> ir.Model:
+    def _hardened(self) -> tuple[ir.Model, dict[str, str]]:
         from pagdeploy.passes.harden_mixtures import harden as rewrite
 
         module = self._read()
-        rewrite(module, [m for m in self._all(module) if m.name in self._names])
-        return module
+        chosen = [m for m in self._all(module) if m.name in self._names]
+        return module, rewrite(module, chosen)
 
     def _read(self) -> ir.Model:
         from pagdeploy.pipeline import read_module

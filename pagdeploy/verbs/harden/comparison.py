@@ -31,6 +31,7 @@ def compare_models(
     portable: onnx.ModelProto,
     inputs: Arrays,
     rulings: Mapping[str, int],
+    made: Mapping[str, str],
 ) -> tuple[list[HardenedGate], list[OutputChange], tuple[float, float]]:
     """Gates and outputs on one request, and the multiply-adds of it, soft and hard.
 
@@ -40,10 +41,10 @@ def compare_models(
         portable: Hardened, in our ops.
         inputs: The request, by name.
         rulings: Convolutions that each mixture's gate rules.
+        made: The name of that gate.
     """
     from pagdeploy.graph.cost import count_cost
     from pagdeploy.graph.gates import expose, gates_of
-    from pagdeploy.passes.harden_mixtures import DECISION
     from pagdeploy.verbs.reference import run_reference
 
     names = {mixture.name: str(mixture.node.outputs[0].name) for mixture in chosen}
@@ -52,7 +53,7 @@ def compare_models(
     selections = {gate.name: gate.selection for gate in gates_of(portable)}
     gates = []
     for mixture in chosen:
-        name = f"{mixture.name}{DECISION}"
+        name = made[mixture.name]
         weights = before[names[mixture.name]]
         best = weights.max(mixture.axis)
         if mixture.node.op_type != "Softmax":
@@ -93,7 +94,8 @@ def _change(name: str, soft: Array, hard: Array) -> OutputChange:
     if not np.issubdtype(soft.dtype, np.floating):
         agreement = float((soft == hard).mean()) if soft.size else None
     elif soft.ndim == 4 and soft.shape[1] > 1:
-        agreement = float((soft.argmax(1) == hard.argmax(1)).mean())
+        known = np.isfinite(soft).all(1) & np.isfinite(hard).all(1)  # (N, H, W)
+        agreement = float(((soft.argmax(1) == hard.argmax(1)) & known).mean())
     return OutputChange(
         name,
         rms=_over(np.sqrt(np.mean(away**2)), np.sqrt(np.mean(wide**2))),

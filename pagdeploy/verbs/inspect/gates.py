@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pagdeploy.bundle import MANIFEST, MODEL, open_bundle
 from pagdeploy.engines.nvidia.elf import is_elf
 from pagdeploy.engines.nvidia.plan import is_plan
 from pagdeploy.errors import UsageError
-from pagdeploy.graph.describe import HARDENED
+from pagdeploy.graph.describe import hardened_gates
 from pagdeploy.verbs.inspect.rules import granularity, rule, tie, without_budget
 
 if TYPE_CHECKING:
@@ -160,15 +159,9 @@ def _summary(model: onnx.ModelProto, densities: dict[str, list[float]]) -> GateS
 
 def _hardened(model: onnx.ModelProto) -> list[str]:
     """Of each gate that is one on request, a sentence."""
-    noted = {entry.key: entry.value for entry in model.metadata_props}
-    try:
-        names = json.loads(noted.get(HARDENED, "[]"))
-    except (ValueError, RecursionError):
-        return []
     return [
         f"{name!r} was a soft mixture, and decides because it was asked to: 'pagdeploy harden'"
-        for name in (names if isinstance(names, list) else [])
-        if isinstance(name, str)
+        for name in hardened_gates(model)
     ]
 
 
