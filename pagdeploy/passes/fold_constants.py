@@ -58,6 +58,7 @@ _MOVES = frozenset(
     "Concat Flatten Gather Range Reshape Slice Split Squeeze Transpose Unsqueeze".split()
 )
 _FOLDED = _ELEMENTWISE | _FILLS | _INDEXED | _MOVES
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _READ_AS_NUMBERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu"})
 
 _TO_THE_END = 2**31 - 1  # no axis is as long
@@ -198,9 +199,15 @@ class _Folding:
         """Put constants in place of what others read; drop what is then unread."""
         graph = self._model.graph
         going: set[ir.Node] = set()
+        steers: set[ir.Node] = set()  # what says which branch is taken, and what that is made of
         for node in reversed(list(graph)):
             if all(value in self._known for value in node.outputs) and node.outputs:
-                if not any(self._is_needed(value, going) for value in node.outputs):
+                readers = {use.node for value in node.outputs for use in value.uses()}
+                # onnxruntime looks into a branch that it knows to be taken, and refuses sizes there
+                # that it takes when it runs.
+                if readers & steers or any(_is_control_flow(each) for each in readers):
+                    steers.add(node)
+                elif not any(self._is_needed(value, going) for value in node.outputs):
                     going.add(node)
         for node in list(graph):
             for value in node.outputs if node in going else ():
@@ -221,6 +228,10 @@ class _Folding:
             return False
         readers = [use.node for use in value.uses() if use.node not in going]
         return any(each.op_type not in _READ_AS_NUMBERS or each.domain for each in readers)
+
+
+def _is_control_flow(node: ir.Node) -> bool:
+    return node.op_type in _CONTROL_FLOW and not node.domain
 
 
 def _type_of(array: Array) -> ir.DataType:

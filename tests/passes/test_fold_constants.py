@@ -144,6 +144,30 @@ def test_subgraphs_read_what_was_folded():
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_says_which_branch_is_taken_stays_computed():
+    """onnxruntime looks into a branch that it knows, and refuses there what it takes at run time."""
+    take = [helper.make_node(op, ["x"], ["z"]) for op in ("Relu", "Neg")]
+    result = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    then, other = (helper.make_graph([node], node.op_type, [], [result]) for node in take)
+    nodes = [
+        helper.make_node("Size", ["row"], ["s"]),
+        helper.make_node("Add", ["s", "one"], ["t"]),
+        helper.make_node("Greater", ["t", "one"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    constants = [
+        numpy_helper.from_array(np.ones(3, np.float32), "row"),
+        numpy_helper.from_array(np.array(1), "one"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], constants)
+    module = read_module(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    )
+    assert fold_constants.run(module) == 0
+    assert [node.op_type for node in module.graph] == ["Size", "Add", "Greater", "If"]
+
+
 def test_a_cast_like_keeps_names_and_types():
     before, after, count = folded("t = Greater (x, zero) m = CastLike (t, x) y = Mul (x, m)")
     (cast,) = [node for node in after.graph.node if node.op_type == "Cast"]
