@@ -266,8 +266,7 @@ def test_exported_form_is_perforated(form, dynamo):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("dynamo", [True, False])
-@pytest.mark.parametrize("images", [1, None])
+@pytest.mark.parametrize(("images", "dynamo"), [(1, True), (1, False), (None, True)])
 @pytest.mark.parametrize("form", OF_ANY_SIZE)
 def test_exported_form_is_found_for_one_image_and_for_any_size(form, images, dynamo):
     case = (OF_ANY_SIZE[form], dynamo, images or 2, images is None)

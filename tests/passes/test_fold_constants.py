@@ -145,7 +145,7 @@ def test_subgraphs_read_what_was_folded():
 
 
 def test_what_says_which_branch_is_taken_stays_computed():
-    """onnxruntime looks into a branch that it knows, and refuses there what it takes at run time."""
+    """onnxruntime looks into a branch that it knows, and refuses there what it else takes."""
     take = [helper.make_node(op, ["x"], ["z"]) for op in ("Relu", "Neg")]
     result = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
     then, other = (helper.make_graph([node], node.op_type, [], [result]) for node in take)
